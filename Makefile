@@ -1,0 +1,62 @@
+# stripe-ingest: `make run` and `make test` need Python 3.11 (or newer) and make, nothing else.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+DATA   ?= .stripe-ingest
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check fmt lint types lock lock-check clean
+
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## Create the virtual environment from the lock file (done by the others when needed)
+
+$(VENV)/.installed: requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stripe-ingest needs Python 3.11 or newer; set PYTHON=/path/to/it")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: setup ## Start everything on this machine, play a shop's life once, show what arrived, stay up (Ctrl-C ends it)
+	@$(BIN)/stripe-ingest up --simulate --data $(DATA)
+
+test: setup ## Run all the tests, on real Kafka, Postgres and Redis that come from wheels
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: setup lint types lock-check ## Lint, types, lock: everything that needs no running server
+
+fmt: setup ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only .
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: setup
+	$(BIN)/mypy
+
+# No index, no links: the lock names packages and hashes only, wherever they come from.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links pyproject.toml
+
+lock: setup ## Write the lock files anew (UPGRADE=--upgrade takes the newest versions)
+	$(COMPILE) $(UPGRADE) --extra redis --output-file requirements.txt
+	$(COMPILE) $(UPGRADE) --all-extras --output-file requirements-dev.txt
+
+lock-check: setup
+	@for file in requirements.txt requirements-dev.txt; do cp $$file $(VENV)/$$file; done
+	@$(COMPILE) --extra redis --output-file $(VENV)/requirements.txt
+	@$(COMPILE) --all-extras --output-file $(VENV)/requirements-dev.txt
+	@for file in requirements.txt requirements-dev.txt; do \
+		sed '/^ *#/d' $$file | cmp -s - <(sed '/^ *#/d' $(VENV)/$$file) \
+		|| { echo "$$file is not what pyproject.toml says: run make lock"; exit 1; }; done
+
+clean: ## Remove the virtual environment and the local data
+	rm -rf $(VENV) $(DATA) .mypy_cache .ruff_cache .hypothesis
+
+SHELL := /bin/bash

@@ -1,0 +1,48 @@
+"""The admin listener of every process: `/livez`, `/readyz`, `/metrics`. Never on the public port."""
+
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
+
+import orjson
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+Problems: TypeAlias = Callable[[], Sequence[str]]
+"""Why this process is not ready; empty when it is."""
+
+KEEPALIVE_SECONDS: Final = 30
+
+
+def build_admin(registry: CollectorRegistry, problems: Problems) -> web.Application:
+    """The admin application of a process."""
+
+    async def livez(_: web.Request) -> web.Response:
+        # No dependency is asked: a restart mends none of them.
+        return _json(200, {"status": "alive"})
+
+    async def readyz(_: web.Request) -> web.Response:
+        found = problems()
+        return _json(503, {"status": "not ready", "problems": found}) if found else _json(200, {"status": "ready"})
+
+    async def metrics(request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+
+    app = web.Application()
+    app.router.add_get("/livez", livez)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metrics)
+    return app
+
+
+async def serve_admin(app: web.Application, host: str, port: int) -> web.AppRunner:
+    """Start the admin listener; `cleanup()` of the returned runner stops it."""
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEPALIVE_SECONDS, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, host, port).start()
+    return runner
+
+
+def _json(status: int, body: object) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(body), content_type="application/json")

@@ -1,0 +1,402 @@
+"""The configuration: one TOML file, the environment over it, secrets also from files.
+
+The file is `--config`, else `STRIPE_INGEST_CONFIG`, else `./stripe-ingest.toml`. Every value can be overridden by
+`STRIPE_INGEST__SECTION__KEY`, an endpoint's by `STRIPE_INGEST__ENDPOINTS__<NAME>__KEY`; lists are comma-separated.
+Without any endpoint, `STRIPE_WEBHOOK_SECRET` (and optionally `STRIPE_API_KEY`) define one called `stripe`.
+
+Nothing here connects, starts or reads anything at import. A bad value is a `ConfigurationError` that names the key
+and what is allowed, never a secret's value.
+"""
+
+import ipaddress
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from service.errors import ConfigurationError
+from service.events import Endpoint, Mode, Secret
+
+ENVIRONMENT_PREFIX: Final = "STRIPE_INGEST__"
+DEFAULT_FILE: Final = "stripe-ingest.toml"
+SECRET_FILE_BYTES_MAX: Final = 64 * 1024
+
+STRIPE_WEBHOOK_IPS: Final = (
+    "3.18.12.63", "3.69.109.8", "3.120.168.93", "3.130.192.231", "13.235.14.237", "13.235.122.149",
+    "18.211.135.69", "35.154.171.200", "35.157.207.129", "52.15.183.38", "54.88.130.119", "54.88.130.237",
+    "54.187.174.169", "54.187.205.235", "54.187.216.72",
+)  # fmt: skip
+"""Where Stripe sends webhooks from, as Stripe publishes it (list of 2026-05). Beside signatures, never instead."""
+
+Port: TypeAlias = Annotated[int, Meta(ge=0, le=65535)]
+OnDedupeError: TypeAlias = Literal["publish", "refuse"]
+LogFormat: TypeAlias = Literal["auto", "json", "console"]
+SecurityProtocol: TypeAlias = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SaslMechanism: TypeAlias = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+Compression: TypeAlias = Literal["none", "gzip", "snappy", "lz4", "zstd"]
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file; an unknown key is an error, since it is most often a misspelt one."""
+
+
+class ReceiverConfig(_Section, frozen=True, kw_only=True):
+    """`[receiver]`: the public HTTP side."""
+
+    host: str = "0.0.0.0"  # noqa: S104 -- Stripe must reach it; the admin side stays on loopback
+    port: Port = 8080
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    max_body_bytes: Annotated[int, Meta(ge=1024, le=3 * 1024 * 1024)] = 1024 * 1024
+    max_in_flight: Annotated[int, Meta(ge=1, le=100_000)] = 256
+    answer_timeout_seconds: Annotated[float, Meta(ge=1, le=30)] = 8.0
+    tolerance_seconds: Annotated[int, Meta(ge=30, le=900)] = 300
+    shutdown_timeout_seconds: Annotated[float, Meta(ge=1, le=300)] = 15.0
+    allow_ips: str | tuple[str, ...] = "any"
+
+
+class AdminConfig(_Section, frozen=True, kw_only=True):
+    """`[admin]`: metrics and probes; never on the public listener."""
+
+    host: str = "127.0.0.1"
+    port: Port = 9090
+
+
+class KafkaSecurityConfig(_Section, frozen=True, kw_only=True):
+    """`[kafka.security]`: TLS and SASL."""
+
+    protocol: SecurityProtocol = "PLAINTEXT"
+    ca_file: str | None = None
+    certificate_file: str | None = None
+    key_file: str | None = None
+    sasl_mechanism: SaslMechanism = "SCRAM-SHA-512"
+    username: str | None = None
+    password: Secret | None = None
+
+
+class KafkaConfig(_Section, frozen=True, kw_only=True):
+    """`[kafka]`: the cluster and the topics."""
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    security: KafkaSecurityConfig = KafkaSecurityConfig()
+    topic_prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "stripe"
+    include_raw: bool = True
+    redact: tuple[str, ...] = ()
+    compression: Compression = "none"
+    partitions: Annotated[int, Meta(ge=1, le=1000)] = 6
+    replication_factor: Annotated[int, Meta(ge=1, le=9)] = 3
+    min_insync_replicas: Annotated[int, Meta(ge=1, le=9)] = 2
+
+
+class DedupeConfig(_Section, frozen=True, kw_only=True):
+    """`[dedupe]`: where published ids are remembered. Without a `url`, the database."""
+
+    url: Secret | None = None
+    timeout_seconds: Annotated[float, Meta(ge=0.01, le=2)] = 0.1
+    retention_days: Annotated[int, Meta(ge=31, le=400)] = 31
+    on_error: OnDedupeError = "publish"
+
+
+class DatabaseConfig(_Section, frozen=True, kw_only=True):
+    """`[database]`: the Postgres that holds the tables."""
+
+    url: Secret | None = None
+
+
+class LoggingConfig(_Section, frozen=True, kw_only=True):
+    """`[logging]`: JSON lines, or readable ones; `auto` is readable on a terminal."""
+
+    format: LogFormat = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class EndpointConfig(_Section, frozen=True, kw_only=True):
+    """One `[[endpoints]]`."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+    path: str | None = None
+    mode: Mode | None = None
+    account: Annotated[str, Meta(pattern=r"^acct_[A-Za-z0-9]+$")] | None = None
+    connect: bool = False
+    secrets: tuple[Secret, ...] = ()
+    events: tuple[str, ...] = ()
+    api_key: Secret | None = None
+
+    def endpoint(self) -> Endpoint:
+        """The endpoint as the receiver needs it."""
+        return Endpoint(
+            name=self.name,
+            path=self.path or f"/webhooks/{self.name}",
+            secrets=self.secrets,
+            mode=self.mode or "any",
+            account=self.account,
+            connect=self.connect,
+        )
+
+
+class Config(_Section, frozen=True, kw_only=True):
+    """The whole configuration."""
+
+    receiver: ReceiverConfig = ReceiverConfig()
+    admin: AdminConfig = AdminConfig()
+    kafka: KafkaConfig = KafkaConfig()
+    dedupe: DedupeConfig = DedupeConfig()
+    database: DatabaseConfig = DatabaseConfig()
+    logging: LoggingConfig = LoggingConfig()
+    endpoints: tuple[EndpointConfig, ...] = ()
+
+    @property
+    def database_url(self) -> str:
+        """The database's URL. Raises `ConfigurationError` where none is set."""
+        if self.database.url is None:
+            raise ConfigurationError(
+                "database.url: is needed, such as postgresql://user:password@host:5432/name"
+                " (or database.url_file, or STRIPE_INGEST__DATABASE__URL)"
+            )
+        return self.database.url.value
+
+    @property
+    def dedupe_url(self) -> str:
+        """The dedupe store's URL: its own, else the database's."""
+        return self.dedupe.url.value if self.dedupe.url is not None else self.database_url
+
+    def webhook_endpoints(self) -> tuple[Endpoint, ...]:
+        """The endpoints to serve. Raises `ConfigurationError` where there is none."""
+        if not self.endpoints:
+            raise ConfigurationError(
+                "endpoints: at least one is needed: an [[endpoints]] table in the file,"
+                " or STRIPE_WEBHOOK_SECRET in the environment for a single one called 'stripe'"
+            )
+        return tuple(endpoint.endpoint() for endpoint in self.endpoints)
+
+
+def load(path: str | None, environment: Mapping[str, str]) -> Config:
+    """Read the configuration. Raises `ConfigurationError` with one message that names the key."""
+    tree = _read_file(path, environment)
+    _apply_environment(tree, environment)
+    _apply_single_endpoint(tree, environment)
+    _read_secret_files(tree)
+    try:
+        config = msgspec.convert(tree, Config, strict=False, dec_hook=_decode_secret)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(_message(str(error))) from None
+    _check(config)
+    return config
+
+
+def _read_file(path: str | None, environment: Mapping[str, str]) -> dict[str, Any]:
+    named = path or environment.get("STRIPE_INGEST_CONFIG")
+    file = Path(named or DEFAULT_FILE)
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if named is None:
+            return {}
+        raise ConfigurationError(f"{file}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: cannot be read: {type(error).__name__}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{file}: is not TOML: {error}") from None
+
+
+def _apply_environment(tree: dict[str, Any], environment: Mapping[str, str]) -> None:
+    for variable in sorted(environment):
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        keys = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        value = environment[variable].strip()
+        section: type[_Section]
+        if keys[0] == "endpoints" and len(keys) == 3:
+            table, section = _endpoint_table(tree, keys[1]), EndpointConfig
+        elif keys[:2] == ["kafka", "security"] and len(keys) == 3:
+            table, section = _table(_table(tree, "kafka"), "security"), KafkaSecurityConfig
+        elif len(keys) == 2 and keys[0] in _SECTIONS:
+            table, section = _table(tree, keys[0]), _SECTIONS[keys[0]]
+        else:
+            raise ConfigurationError(
+                f"{variable}: is no setting; allowed are {ENVIRONMENT_PREFIX}<SECTION>__<KEY> with the sections "
+                + ", ".join(sorted(_SECTIONS))
+                + f", and {ENVIRONMENT_PREFIX}ENDPOINTS__<NAME>__<KEY>"
+            )
+        key = keys[-1]
+        table.pop(f"{key}_file", None)  # a value overrides a file's path, and the reverse
+        if key.endswith("_file"):
+            table.pop(key.removesuffix("_file"), None)
+        table[key] = [part.strip() for part in value.split(",") if part.strip()] if _is_list(section, key) else value
+
+
+def _table(tree: dict[str, Any], key: str) -> dict[str, Any]:
+    table = tree.setdefault(key, {})
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"{key}: expected a table")
+    return table
+
+
+def _endpoint_table(tree: dict[str, Any], variable_name: str) -> dict[str, Any]:
+    endpoints = tree.setdefault("endpoints", [])
+    if not isinstance(endpoints, list):
+        raise ConfigurationError("endpoints: expected an array of tables, [[endpoints]]")
+    for endpoint in endpoints:
+        if isinstance(endpoint, dict) and str(endpoint.get("name", "")).replace("-", "_") == variable_name:
+            return endpoint
+    created: dict[str, Any] = {"name": variable_name}
+    endpoints.append(created)
+    return created
+
+
+def _apply_single_endpoint(tree: dict[str, Any], environment: Mapping[str, str]) -> None:
+    secret = environment.get("STRIPE_WEBHOOK_SECRET", "").strip()
+    if not secret or tree.get("endpoints"):
+        return
+    endpoint: dict[str, Any] = {
+        "name": "stripe",
+        "mode": "any",
+        "secrets": [part.strip() for part in secret.split(",")],
+    }
+    if api_key := environment.get("STRIPE_API_KEY", "").strip():
+        endpoint["api_key"] = api_key
+    tree["endpoints"] = [endpoint]
+
+
+def _read_secret_files(tree: dict[str, Any]) -> None:
+    endpoints = tree.get("endpoints")
+    tables = [
+        ("database", tree.get("database"), "url", False),
+        ("dedupe", tree.get("dedupe"), "url", False),
+        ("kafka.security", (tree.get("kafka") or {}).get("security"), "password", False),
+    ]
+    for index, endpoint in enumerate(endpoints if isinstance(endpoints, list) else ()):
+        tables.append((f"endpoints[{index}]", endpoint, "secrets", True))
+        tables.append((f"endpoints[{index}]", endpoint, "api_key", False))
+    for where, table, key, several in tables:
+        if not isinstance(table, dict) or f"{key}_file" not in table:
+            continue
+        if key in table:
+            raise ConfigurationError(f"{where}.{key}: is set beside {key}_file; set one of the two")
+        text = _read_secret(f"{where}.{key}_file", table.pop(f"{key}_file"))
+        table[key] = text.split() if several else text
+
+
+def _read_secret(where: str, path: object) -> str:
+    if not isinstance(path, str):
+        raise ConfigurationError(f"{where}: expected a path")
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(SECRET_FILE_BYTES_MAX + 1).decode("utf-8").strip()
+    except OSError as error:
+        raise ConfigurationError(f"{where}: {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{where}: {path} is not UTF-8 text") from None
+    if not text or len(text) > SECRET_FILE_BYTES_MAX:
+        raise ConfigurationError(f"{where}: {path} is empty or longer than {SECRET_FILE_BYTES_MAX} bytes")
+    return text
+
+
+def _decode_secret(expected: type, value: Any) -> Any:
+    if expected is not Secret:
+        raise NotImplementedError
+    if not isinstance(value, str):
+        raise ValueError("Expected `str`")  # noqa: TRY004 -- msgspec turns a ValueError into its own, with the path
+    return Secret(value.strip())
+
+
+def _message(error: str) -> str:
+    """Turn msgspec's "Expected … - at `$.section.key`" around."""
+    said, _, path = error.partition(" - at ")
+    where = path.strip("`").removeprefix("$").lstrip(".")
+    if said.startswith("Invalid enum value"):
+        said = "allowed are " + ", ".join(map(str, _ENUMERATIONS.get(where.rpartition(".")[2], ())))
+    elif said.startswith("Object contains unknown field"):
+        return f"{where + '.' if where else ''}{said.split('`')[1]}: is no setting"
+    elif said.startswith("Object missing required field"):
+        return f"{where}.{said.split('`')[1]}: is needed"
+    return f"{where}: {said[0].lower()}{said[1:]}"
+
+
+def _check(config: Config) -> None:
+    """What the types alone cannot say."""
+    if config.kafka.redact:
+        raise ConfigurationError("kafka.redact: must be empty: fields cannot be redacted by this version")
+    if config.kafka.min_insync_replicas > config.kafka.replication_factor:
+        raise ConfigurationError("kafka.min_insync_replicas: must not be more than kafka.replication_factor")
+    security = config.kafka.security
+    if security.protocol.startswith("SASL") and not (security.username and security.password):
+        raise ConfigurationError(f"kafka.security.username: and password are needed with {security.protocol}")
+    _check_url("database.url", config.database.url, ("postgresql", "postgres"))
+    _check_url("dedupe.url", config.dedupe.url, ("postgresql", "postgres", "memory"))
+    if config.receiver.workers > 1 and config.dedupe.url and config.dedupe.url.value.startswith("memory:"):
+        raise ConfigurationError(
+            "dedupe.url: memory:// is one process's own; with receiver.workers > 1 use a shared one"
+        )
+    allowed_networks(config.receiver.allow_ips)
+    _check_endpoints(config.endpoints)
+
+
+def _check_url(key: str, url: Secret | None, schemes: tuple[str, ...]) -> None:
+    if url is not None and url.value.partition("://")[0] not in schemes:
+        raise ConfigurationError(f"{key}: must begin with " + " or ".join(f"{scheme}://" for scheme in schemes))
+
+
+def _check_endpoints(endpoints: tuple[EndpointConfig, ...]) -> None:
+    names: set[str] = set()
+    paths: set[str] = set()
+    for index, endpoint in enumerate(endpoints):
+        where = f"endpoints[{index}] ({endpoint.name})"
+        path = endpoint.endpoint().path
+        if endpoint.name in names:
+            raise ConfigurationError(f"{where}.name: is taken by another endpoint")
+        if not re.fullmatch(r"/[A-Za-z0-9._~/-]{1,200}", path):
+            raise ConfigurationError(f"{where}.path: must begin with / and hold letters, digits and . _ ~ / - only")
+        if path in paths:
+            raise ConfigurationError(f"{where}.path: {path} is taken by another endpoint")
+        if endpoint.mode is None and not endpoint.connect:
+            raise ConfigurationError(f"{where}.mode: is needed; allowed are " + ", ".join(get_args(Mode)))
+        if not endpoint.secrets:
+            # Verifying against no secret, or an empty one, is verifying nothing: anyone can sign with it.
+            raise ConfigurationError(f"{where}.secrets: at least one signing secret (whsec_…) is needed")
+        for secret in endpoint.secrets:
+            if not re.fullmatch(r"whsec_\S+", secret.value):
+                raise ConfigurationError(f"{where}.secrets: a signing secret begins with whsec_ and has no blanks")
+        names.add(endpoint.name)
+        paths.add(path)
+
+
+IPNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def allowed_networks(allow_ips: str | tuple[str, ...]) -> tuple[IPNetwork, ...] | None:
+    """The networks that may connect; None means any."""
+    entries = [part.strip() for part in allow_ips.split(",")] if isinstance(allow_ips, str) else allow_ips
+    if "any" in entries:
+        return None
+    networks: list[IPNetwork] = []
+    for entry in entries:
+        try:
+            networks += map(ipaddress.ip_network, STRIPE_WEBHOOK_IPS if entry == "stripe" else (entry,))
+        except ValueError:
+            raise ConfigurationError(
+                f'receiver.allow_ips: {entry!r} is neither "any", "stripe" nor an address or network'
+            ) from None
+    return tuple(networks)
+
+
+_SECTIONS: Final[Mapping[str, type[_Section]]] = {
+    name: hint for name, hint in get_type_hints(Config).items() if isinstance(hint, type) and issubclass(hint, _Section)
+}
+
+_ENUMERATIONS: Final[Mapping[str, tuple[Any, ...]]] = {
+    "mode": get_args(Mode),
+    "on_error": get_args(OnDedupeError),
+    "format": get_args(LogFormat),
+    "level": ("debug", "info", "warning", "error"),
+    "protocol": get_args(SecurityProtocol),
+    "sasl_mechanism": get_args(SaslMechanism),
+    "compression": get_args(Compression),
+}
+
+
+def _is_list(section: type[_Section], key: str) -> bool:
+    return get_origin(get_type_hints(section).get(key)) is tuple

@@ -1,0 +1,220 @@
+"""The frozen values that one event is on its way from the socket to the row; each type says what has been checked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal, TypeAlias
+
+from service.contract import Event
+
+IngestSource: TypeAlias = Literal["webhook", "reconcile", "backfill", "replay"]
+"""How an event came to us; the record header `ingest_source`."""
+
+Mode: TypeAlias = Literal["live", "test", "any"]
+"""Which `livemode` an endpoint takes."""
+
+
+class Secret:
+    """A secret value that no log, error or repr shows. Not a dataclass: generic serializers look into those."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    @property
+    def value(self) -> str:
+        """The secret itself."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One webhook endpoint: whose events it takes and how they are signed."""
+
+    name: str
+    path: str
+    secrets: tuple[Secret, ...]
+    mode: Mode = "any"
+    account: str | None = None
+    connect: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One HTTP attempt: bytes within the size bound, nothing more is known of them."""
+
+    endpoint: Endpoint
+    body: bytes = field(repr=False)
+    signature_headers: tuple[bytes, ...] = field(repr=False)
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedEvent:
+    """Bytes that Stripe signed for this endpoint within the tolerance. Only `signature.verify` makes one."""
+
+    endpoint: Endpoint
+    body: bytes = field(repr=False)
+    received_at: datetime
+    signed_at: datetime
+    secret_fingerprint: str
+
+
+class QuarantineReason(StrEnum):
+    """Why a verified body is kept on the quarantine topic instead of its own."""
+
+    MALFORMED_JSON = "malformed_json"
+    NOT_AN_EVENT = "not_an_event"
+    EVENT_ID_MISSING = "event_id_missing"
+    EVENT_ID_MALFORMED = "event_id_malformed"
+    EVENT_TYPE_MALFORMED = "event_type_malformed"
+    CREATED_MALFORMED = "created_malformed"
+    LIVEMODE_MALFORMED = "livemode_malformed"
+    ACCOUNT_MALFORMED = "account_malformed"
+    MODE_MISMATCH = "mode_mismatch"
+    ACCOUNT_MISMATCH = "account_mismatch"
+    OBJECT_MISSING = "object_missing"
+    OBJECT_MALFORMED = "object_malformed"
+    RECORD_TOO_LARGE = "record_too_large"
+
+
+@dataclass(frozen=True, slots=True)
+class Unprocessable:
+    """A verified body that cannot be normalized; its bytes go to quarantine unchanged.
+
+    `detail` names a field, never a value. `event_id` is set where the body has a well-formed one.
+    """
+
+    reason: QuarantineReason
+    detail: str
+    event_id: str | None
+    endpoint: Endpoint
+    body: bytes = field(repr=False)
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record ready to be published: bytes only, encoded before any I/O."""
+
+    topic: str
+    key: bytes
+    value: bytes = field(repr=False)
+    headers: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where the broker has put a record, acknowledged by all in-sync replicas."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Partition:
+    """A topic's partition."""
+
+    topic: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumedRecord:
+    """A record as read from Kafka; it carries its own commit position."""
+
+    partition: Partition
+    offset: int
+    key: bytes | None
+    value: bytes | None = field(repr=False)
+    headers: tuple[tuple[str, bytes], ...]
+    timestamp_ms: int
+
+    @property
+    def next_offset(self) -> int:
+        """The offset to commit once this record is done with."""
+        return self.offset + 1
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidRecord:
+    """A consumed record that can never be applied: poison. `reason` is a tag, `detail` never shows a value."""
+
+    record: ConsumedRecord
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumedEvent:
+    """A consumed record and the event decoded from it."""
+
+    record: ConsumedRecord
+    event: Event
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ClaimKey:
+    """What a dedupe claim is about.
+
+    The scope `event` is confirmed only by a record on the event's own topic; a quarantined delivery claims
+    `quarantine:<endpoint>`, so that it never hides the event from its topic when the right endpoint sees it.
+    """
+
+    scope: str
+    id: str
+
+
+class ClaimState(StrEnum):
+    """What a dedupe store knows of an event."""
+
+    NEW = "new"
+    """Nobody had it, or the lease of whoever had it ran out: it is the asker's now."""
+    IN_FLIGHT = "in_flight"
+    """Another owner holds a live lease."""
+    DONE = "done"
+    """A record of it was acknowledged within the retention."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Published and acknowledged."""
+
+    event_id: str
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """Acknowledged before."""
+
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """Safe on the quarantine topic."""
+
+    event_id: str | None
+    reason: QuarantineReason
+    position: Position | None
+    """None where an earlier delivery of the same body put it there."""
+
+
+IngestOutcome: TypeAlias = Accepted | Duplicate | Quarantined
+
+Offsets: TypeAlias = Mapping[Partition, int]

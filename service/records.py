@@ -1,0 +1,243 @@
+"""Events as Kafka records: topics, keys, headers, values. The published contract's wire form, both ways.
+
+Everything here is pure: a record's bytes are final before anything touches the network.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from service.contract import DATA_TYPES, NO_RAW, Category, Data, Event, Other
+from service.events import ConsumedEvent, ConsumedRecord, IngestSource, InvalidRecord, Record, Unprocessable
+
+DedupeMark: TypeAlias = Literal["checked", "unchecked"]
+"""The header `dedupe`: whether the dedupe store was asked before the record was published."""
+
+_FAMILIES: Final[Mapping[Category, str]] = {
+    "payment": "payments",
+    "refund": "refunds",
+    "subscription": "subscriptions",
+    "customer": "customers",
+    "catalog": "catalog",
+    "other": "other",
+}
+
+_KEYS: Final[Mapping[Category, tuple[str, ...]]] = {
+    "payment": ("payment_intent_id", "charge_id", "checkout_session_id"),
+    "refund": ("payment_intent_id", "charge_id"),
+    "subscription": ("subscription_id", "invoice_id"),
+    "customer": ("customer_id",),
+    "catalog": ("product_id",),
+    "other": (),
+}
+"""Category → the ids that make a record's key, the first known one: what most of an aggregate's events know."""
+
+DATA_MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
+HEADROOM_BYTES: Final = 64 * 1024
+"""What key, headers and framing may add to a body on a side topic."""
+
+_DAY_MS: Final = 24 * 60 * 60 * 1000
+DATA_RETENTION_MS: Final = 35 * _DAY_MS
+SIDE_RETENTION_MS: Final = 90 * _DAY_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics' names under a prefix."""
+
+    prefix: str
+
+    def of(self, category: Category) -> str:
+        """The one topic that takes a category's events."""
+        return f"{self.prefix}.{_FAMILIES[category]}"
+
+    @property
+    def quarantine(self) -> str:
+        """Verified bodies that could not be normalized, byte for byte."""
+        return f"{self.prefix}.quarantine"
+
+    @property
+    def dead_letter(self) -> str:
+        """Records that a consumer could never apply."""
+        return f"{self.prefix}.dead-letter"
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """The topics of normalized events."""
+        return tuple(f"{self.prefix}.{family}" for family in _FAMILIES.values())
+
+    def group(self, projection: str) -> str:
+        """A projection's consumer group."""
+        return f"{self.prefix}-ingest.{projection}"
+
+
+def topic_configs(topics: Topics, *, max_body_bytes: int) -> Mapping[str, Mapping[str, int]]:
+    """What each topic needs of the broker: `max.message.bytes` and `retention.ms`."""
+    data = {"max.message.bytes": DATA_MAX_MESSAGE_BYTES, "retention.ms": DATA_RETENTION_MS}
+    return {
+        **dict.fromkeys(topics.data, data),
+        topics.quarantine: {
+            "max.message.bytes": max(DATA_MAX_MESSAGE_BYTES, quarantine_bytes_min(max_body_bytes)),
+            "retention.ms": SIDE_RETENTION_MS,
+        },
+        # A dead letter is a data record with headers more.
+        topics.dead_letter: {
+            "max.message.bytes": DATA_MAX_MESSAGE_BYTES + HEADROOM_BYTES,
+            "retention.ms": SIDE_RETENTION_MS,
+        },
+    }
+
+
+def quarantine_bytes_min(max_body_bytes: int) -> int:
+    """The smallest `max.message.bytes` of the quarantine topic with which every accepted body can be kept."""
+    return max_body_bytes + HEADROOM_BYTES
+
+
+def key_of(event: Event) -> str:
+    """The record's key: all events of an aggregate share it where they know it, so Kafka keeps their arrival order."""
+    for name in _KEYS[event.category]:
+        if value := getattr(event.data, name, None):
+            return str(value)
+    return event.object_id or getattr(event.data, "customer_id", None) or event.account
+
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+def encode(
+    event: Event,
+    *,
+    topics: Topics,
+    ingest_source: IngestSource,
+    include_raw: bool,
+    traceparent: str,
+) -> Record:
+    """An event as the record of its topic, `dedupe` header still to come (`marked`).
+
+    With `include_raw` false the Stripe event is left out where `data` says what it says; an `Other` keeps it always.
+    """
+    if not include_raw and not isinstance(event.data, Other):
+        event = msgspec.structs.replace(event, raw=NO_RAW)
+    mode = "live" if event.livemode else "test"
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", event.event_id.encode()),
+        ("ce_source", f"/stripe/{event.account}/{mode}".encode()),
+        ("ce_type", f"com.stripe.{event.event_type}".encode()),
+        ("ce_time", _timestamp(event.created_at).encode()),
+        ("ce_dataschema", f"urn:stripe-ingest:schema:{event.schema_version}:{event.object_type}".encode()),
+        ("content-type", b"application/json"),
+        ("endpoint", event.endpoint.encode()),
+        ("ingest_source", ingest_source.encode()),
+        ("traceparent", traceparent.encode()),
+    ]
+    if event.object_id is not None:
+        headers.append(("ce_subject", event.object_id.encode()))
+    if event.api_version is not None:
+        headers.append(("stripe_api_version", event.api_version.encode()))
+    return Record(
+        topic=topics.of(event.category),
+        key=key_of(event).encode(),
+        value=_encoder.encode(event),
+        headers=tuple(headers),
+    )
+
+
+def quarantine(
+    unprocessable: Unprocessable, *, topics: Topics, ingest_source: IngestSource, traceparent: str
+) -> Record:
+    """A body that could not be normalized, unchanged, as a record of the quarantine topic."""
+    identity = (
+        ("body_sha256", hashlib.sha256(unprocessable.body).hexdigest())
+        if unprocessable.event_id is None
+        else ("event_id", unprocessable.event_id)
+    )
+    headers = {
+        "reason": unprocessable.reason.value,
+        "detail": unprocessable.detail,
+        "endpoint": unprocessable.endpoint.name,
+        identity[0]: identity[1],
+        "received_at": _timestamp(unprocessable.received_at),
+        "ingest_source": ingest_source,
+        "traceparent": traceparent,
+    }
+    return Record(
+        topic=topics.quarantine,
+        key=identity[1].encode(),
+        value=unprocessable.body,
+        headers=tuple((name, value.encode()) for name, value in headers.items()),
+    )
+
+
+def marked(record: Record, dedupe: DedupeMark) -> Record:
+    """The record with its `dedupe` header."""
+    return Record(record.topic, record.key, record.value, (*record.headers, ("dedupe", dedupe.encode())))
+
+
+def dead_letter(invalid: InvalidRecord, *, topics: Topics, consumer_group: str) -> Record:
+    """A consumed record as it was, with where it stood and why it could not be applied.
+
+    (consumer group, topic, partition, offset) identify it: written twice after a crash, it is still one.
+    """
+    origin = invalid.record
+    provenance = {
+        "dead_letter_reason": invalid.reason,
+        "dead_letter_detail": invalid.detail,
+        "consumer_group": consumer_group,
+        "original_topic": origin.partition.topic,
+        "original_partition": str(origin.partition.number),
+        "original_offset": str(origin.offset),
+    }
+    return Record(
+        topic=topics.dead_letter,
+        key=origin.key or b"",
+        value=origin.value or b"",
+        headers=(*origin.headers, *((name, value.encode()) for name, value in provenance.items())),
+    )
+
+
+_Wire: Final[Any] = msgspec.defstruct(
+    "_Wire",
+    [
+        (field.name, msgspec.Raw if field.name == "data" else field.type, *(() if field.required else (field.default,)))
+        for field in msgspec.structs.fields(Event)
+    ],
+    kw_only=True,
+    frozen=True,
+)
+"""`Event` with `data` not decoded yet: its type depends on `object_type`."""
+
+_wire_decoder: Final = msgspec.json.Decoder(_Wire)
+_data_decoders: Final[Mapping[str, msgspec.json.Decoder[Data]]] = {
+    object_type: msgspec.json.Decoder(data_type) for object_type, data_type in DATA_TYPES.items()
+}
+_other_decoder: Final[msgspec.json.Decoder[Data]] = msgspec.json.Decoder(Other)
+
+
+def decode(record: ConsumedRecord) -> ConsumedEvent | InvalidRecord:
+    """The typed event of a record, or why it is none. Fields that we do not know are passed over."""
+    if not record.value:
+        return InvalidRecord(record, "empty_value", "the record has no value")
+    try:
+        wire = _wire_decoder.decode(record.value)
+        data = _data_decoders.get(wire.object_type, _other_decoder).decode(wire.data)
+    except msgspec.ValidationError as error:
+        return InvalidRecord(record, "schema_mismatch", _where(error))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return InvalidRecord(record, "not_json", "the value is not JSON")
+    fields = {name: getattr(wire, name) for name in wire.__struct_fields__}
+    return ConsumedEvent(record, Event(**{**fields, "data": data}))
+
+
+def _where(error: msgspec.ValidationError) -> str:
+    """The path that the error names. Its other half may quote the value."""
+    _, _, path = str(error).rpartition(" - at ")
+    return f"not as in schema version 1: {path or '$'}"
+
+
+def _timestamp(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""Metrics and logs: what the service tells those who run it."""

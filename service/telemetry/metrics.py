@@ -1,0 +1,184 @@
+"""Every metric, declared once: name, help, unit and labels.
+
+Label values come from closed sets (outcomes are error tags, endpoints and topics are configured), never from a
+payload: an attacker who chose them could make a scrape take seconds.
+"""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from service import __version__
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_AGE_SECONDS: Final = (1, 2, 5, 10, 30, 60, 300, 900, 3600, 21_600, 86_400, 259_200)
+"""Event ages: Stripe's resends go on for three days."""
+
+
+def registry() -> CollectorRegistry:
+    """A registry of this process's own, with what Python and the platform say of it."""
+    created = CollectorRegistry(auto_describe=True)
+    ProcessCollector(registry=created)
+    PlatformCollector(registry=created)
+    GCCollector(registry=created)
+    Gauge("stripe_ingest_build_info", "The running version; always 1.", ["version"], registry=created).labels(
+        __version__
+    ).set(1)
+    return created
+
+
+class ReceiverMetrics:
+    """What the receiver counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.deliveries = Counter(
+            "stripe_ingest_deliveries_total",
+            "Deliveries answered, by endpoint and outcome (accepted, duplicate, quarantined, or an error's tag).",
+            ["endpoint", "outcome"],
+            registry=registry,
+        )
+        self.duration = Histogram(
+            "stripe_ingest_delivery_duration_seconds",
+            "From the request's headers to its answer.",
+            ["endpoint"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.event_age = Histogram(
+            "stripe_ingest_event_age_seconds",
+            "Age of accepted events when they arrived: received minus Stripe's created.",
+            ["endpoint"],
+            buckets=_AGE_SECONDS,
+            registry=registry,
+        )
+        self.last_event = Gauge(
+            "stripe_ingest_last_event_timestamp_seconds",
+            "When an endpoint last had an event accepted, in Unix time.",
+            ["endpoint"],
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "stripe_ingest_in_flight_deliveries", "Deliveries that are being worked on.", registry=registry
+        )
+        self.events = Counter(
+            "stripe_ingest_events_total", "Events accepted, by category.", ["category"], registry=registry
+        )
+        self.quarantined = Counter(
+            "stripe_ingest_quarantined_total", "Bodies put into quarantine, by reason.", ["reason"], registry=registry
+        )
+        self.secret_used = Counter(
+            "stripe_ingest_verified_total",
+            "Deliveries verified, by endpoint and fingerprint of the signing secret.",
+            ["endpoint", "secret"],
+            registry=registry,
+        )
+        self.dedupe_claims = Counter(
+            "stripe_ingest_dedupe_claims_total",
+            "Claims, by what was known of the event (new, in_flight, done, recent).",
+            ["state"],
+            registry=registry,
+        )
+        self.dedupe_duration = Histogram(
+            "stripe_ingest_dedupe_duration_seconds",
+            "Round trips to the dedupe store.",
+            ["operation"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.dedupe_bypassed = Counter(
+            "stripe_ingest_dedupe_bypassed_total",
+            "Events published without the dedupe store's word, since it did not answer in time.",
+            registry=registry,
+        )
+        self.dedupe_confirms_lost = Counter(
+            "stripe_ingest_dedupe_confirms_lost_total",
+            "Confirmations that never reached the store; each may cost a duplicate record, never an event.",
+            registry=registry,
+        )
+
+
+class PublisherMetrics:
+    """What a publisher counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.duration = Histogram(
+            "stripe_ingest_publish_duration_seconds",
+            "From handing a record to the producer to the answer of all in-sync replicas.",
+            ["outcome"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.replaced = Counter(
+            "stripe_ingest_producer_replacements_total",
+            "Producers replaced by new ones, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self.up = Gauge("stripe_ingest_producer_up", "1 while a producer is connected.", registry=registry)
+
+
+class ConsumerMetrics:
+    """What a consumer counts; each process runs one projection."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.records = Counter(
+            "stripe_ingest_records_total",
+            "Records consumed, by outcome (applied, already_applied, dead_lettered).",
+            ["projection", "outcome"],
+            registry=registry,
+        )
+        self.batch_duration = Histogram(
+            "stripe_ingest_batch_duration_seconds",
+            "From fetching a batch to the commit of its transaction.",
+            ["projection"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.refolded = Counter(
+            "stripe_ingest_refolds_total",
+            "Objects folded again from their ledger, for a tie or a late event.",
+            ["projection"],
+            registry=registry,
+        )
+        self.undecided = Counter(
+            "stripe_ingest_undecided_total",
+            "Seconds of an object whose order the events do not decide.",
+            ["projection"],
+            registry=registry,
+        )
+        self.lag = Gauge(
+            "stripe_ingest_consumer_lag_records",
+            "Records between this consumer's position and the end of the partition.",
+            ["projection", "topic", "partition"],
+            registry=registry,
+        )
+        self.dead_letters = Counter(
+            "stripe_ingest_dead_letters_total",
+            "Records put on the dead-letter topic, by reason.",
+            ["projection", "reason"],
+            registry=registry,
+        )
+        self.store_retries = Counter(
+            "stripe_ingest_store_retries_total",
+            "Batches tried again, by the SQLSTATE of the refusal.",
+            ["projection", "sqlstate"],
+            registry=registry,
+        )
+        self.fences_lost = Counter(
+            "stripe_ingest_fences_lost_total",
+            "Batches given up since another process had moved their offsets.",
+            ["projection"],
+            registry=registry,
+        )
+        self.ready = Gauge(
+            "stripe_ingest_consumer_ready", "1 while batches go through.", ["projection"], registry=registry
+        )
+        self.last_progress = Gauge(
+            "stripe_ingest_last_progress_timestamp_seconds",
+            "When a batch was last applied, in Unix time.",
+            ["projection"],
+            registry=registry,
+        )

@@ -1,0 +1,162 @@
+"""The configuration: every source, every refusal, and that no secret is ever shown."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from service.config import Config, allowed_networks, load
+from service.errors import ConfigurationError
+
+Configure: TypeAlias = Callable[..., Config]
+
+ENDPOINT = '[[endpoints]]\nname = "shop"\nmode = "live"\nsecrets = ["whsec_one"]\n'
+
+
+@pytest.fixture
+def configure(tmp_path: Path) -> Configure:
+    def make(toml: str, **environment: str) -> Config:
+        file = tmp_path / "stripe-ingest.toml"
+        file.write_text(toml, encoding="utf-8")
+        return load(str(file), environment)
+
+    return make
+
+
+def test_two_variables_define_one_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    config = load(None, {"STRIPE_WEBHOOK_SECRET": "whsec_abc", "STRIPE_API_KEY": "rk_test_x"})
+
+    (endpoint,) = config.webhook_endpoints()
+    assert (endpoint.name, endpoint.path, endpoint.mode) == ("stripe", "/webhooks/stripe", "any")
+    assert [secret.value for secret in endpoint.secrets] == ["whsec_abc"]
+    assert config.endpoints[0].api_key is not None
+
+
+def test_the_file_is_named_by_option_then_environment_then_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, port in (("option.toml", 1), ("environment.toml", 2), ("stripe-ingest.toml", 3)):
+        (tmp_path / name).write_text(f"[receiver]\nport = {port}\n", encoding="utf-8")
+    environment = {"STRIPE_INGEST_CONFIG": "environment.toml"}
+
+    assert load("option.toml", environment).receiver.port == 1
+    assert load(None, environment).receiver.port == 2
+    assert load(None, {}).receiver.port == 3
+
+
+def test_the_environment_overrides_the_file(configure: Configure) -> None:
+    config = configure(
+        "[receiver]\nport = 1\n[kafka]\ninclude_raw = true\n" + ENDPOINT,
+        STRIPE_INGEST__RECEIVER__PORT="8081",
+        STRIPE_INGEST__KAFKA__INCLUDE_RAW="false",
+        STRIPE_INGEST__KAFKA__SECURITY__PROTOCOL="SSL",
+        STRIPE_INGEST__ENDPOINTS__SHOP__SECRETS="whsec_two, whsec_three",
+    )
+
+    assert config.receiver.port == 8081
+    assert config.kafka.include_raw is False
+    assert config.kafka.security.protocol == "SSL"
+    assert [secret.value for secret in config.endpoints[0].secrets] == ["whsec_two", "whsec_three"]
+
+
+def test_secrets_come_from_files_too(configure: Configure, tmp_path: Path) -> None:
+    (tmp_path / "secrets").write_text("whsec_one\nwhsec_two\n", encoding="utf-8")
+    (tmp_path / "url").write_text("postgresql://u:p@h/d\n", encoding="utf-8")
+
+    config = configure(
+        f'[[endpoints]]\nname = "shop"\nmode = "test"\nsecrets_file = "{tmp_path / "secrets"}"\n',
+        STRIPE_INGEST__DATABASE__URL_FILE=str(tmp_path / "url"),
+    )
+
+    assert [secret.value for secret in config.endpoints[0].secrets] == ["whsec_one", "whsec_two"]
+    assert config.database_url == "postgresql://u:p@h/d"
+    assert config.dedupe_url == config.database_url
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("[receiver]\nport = 99999", "receiver.port: expected `int` <= 65535"),
+        ('[receiver]\nport = "x"', "receiver.port: expected `int`"),
+        ("[receiver]\nprot = 1", "receiver.prot: is no setting"),
+        ("[reciever]\nport = 1", "reciever: is no setting"),
+        ("receiver = 1", "receiver: expected"),
+        ("[receiver]\ntolerance_seconds = 0", "receiver.tolerance_seconds: expected `int` >= 30"),
+        ('[receiver]\nallow_ips = ["stripes"]', "receiver.allow_ips: 'stripes' is neither"),
+        ('[dedupe]\non_error = "ignore"', "dedupe.on_error: allowed are publish, refuse"),
+        ('[dedupe]\nurl = "mysql://x"', "dedupe.url: must begin with postgresql://"),
+        ('[dedupe]\nurl = "memory://"\n[receiver]\nworkers = 2', "dedupe.url: memory:// is one process's own"),
+        ("[dedupe]\nretention_days = 3", "dedupe.retention_days: expected `int` >= 31"),
+        ('[database]\nurl = "x"', "database.url: must begin with"),
+        ('[database]\nurl_file = "/does/not/exist"', "database.url_file: /does/not/exist cannot be read"),
+        ('[kafka]\nredact = ["data.email"]', "kafka.redact: must be empty"),
+        ("[kafka]\nmin_insync_replicas = 4", "kafka.min_insync_replicas: must not be more"),
+        ('[kafka.security]\nprotocol = "SASL_SSL"', "kafka.security.username: and password are needed"),
+        ('[[endpoints]]\nname = "shop"\nmode = "live"', "endpoints[0] (shop).secrets: at least one"),
+        ('[[endpoints]]\nname = "shop"\nsecrets = ["whsec_1"]', "endpoints[0] (shop).mode: is needed"),
+        ('[[endpoints]]\nname = "shop"\nmode = "prod"', "endpoints[0].mode: allowed are live, test, any"),
+        ('[[endpoints]]\nname = "Shop!"\nmode = "live"', "endpoints[0].name: expected"),
+        ('[[endpoints]]\nmode = "live"', "endpoints[0].name: is needed"),
+        (ENDPOINT + ENDPOINT, "endpoints[1] (shop).name: is taken"),
+        (ENDPOINT + ENDPOINT.replace('"shop"', '"b"\npath = "/webhooks/shop"'), "endpoints[1] (b).path: /webhooks/shop is taken"),
+        (ENDPOINT.replace('"shop"', '"shop"\npath = "hook"'), "endpoints[0] (shop).path: must begin with /"),
+        ("[receiver", "is not TOML"),
+    ],
+)  # fmt: skip
+def test_a_bad_value_is_one_message_that_names_the_key(configure: Configure, toml: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        configure(toml)
+
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value).strip()
+
+
+@pytest.mark.parametrize("secret", ["", " ", "whsec_", "sk_live_oops", "whsec_a b"])
+def test_a_secret_that_cannot_be_one_is_refused_without_showing_it(configure: Configure, secret: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        configure(f'[[endpoints]]\nname = "shop"\nmode = "live"\nsecrets = ["{secret}"]\n')
+
+    assert "secrets" in str(refused.value)
+    assert "oops" not in str(refused.value)
+
+
+@pytest.mark.parametrize("variable", ["STRIPE_INGEST__RECIEVER__PORT", "STRIPE_INGEST__PORT", "STRIPE_INGEST__A__B__C"])
+def test_a_misspelt_variable_is_refused(configure: Configure, variable: str) -> None:
+    with pytest.raises(ConfigurationError, match=variable):
+        configure("", **{variable: "1"})
+
+
+def test_a_file_that_was_asked_for_must_exist() -> None:
+    with pytest.raises(ConfigurationError, match="there is no such file"):
+        load("/does/not/exist.toml", {})
+
+
+def test_what_a_command_needs_is_asked_for_by_name(configure: Configure) -> None:
+    config = configure("")
+
+    with pytest.raises(ConfigurationError, match=r"database\.url: is needed"):
+        _ = config.database_url
+    with pytest.raises(ConfigurationError, match="endpoints: at least one"):
+        config.webhook_endpoints()
+
+
+def test_no_secret_is_in_the_repr(configure: Configure) -> None:
+    config = configure(
+        '[database]\nurl = "postgresql://user:hunter2@host/db"\n[kafka.security]\npassword = "hunter3"\n' + ENDPOINT
+    )
+
+    shown = repr(config) + str(config) + repr(config.webhook_endpoints())
+    assert "hunter" not in shown
+    assert "whsec_one" not in shown
+
+
+def test_allow_ips_knows_stripes_own_addresses() -> None:
+    networks = allowed_networks("stripe")
+
+    assert networks is not None
+    assert len(networks) == 15
+    assert allowed_networks("any") is None
