@@ -1,0 +1,1 @@
+"""Stripe as its receivers see it: objects, events, life cycles, arrival orders, signatures and the retry schedule."""
