@@ -7,7 +7,7 @@ DATA   ?= .stripe-ingest
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fmt lint types lock lock-check clean
+.PHONY: help setup run psql test check fmt lint types lock lock-check clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ $(VENV)/.installed: requirements-dev.txt pyproject.toml
 
 run: setup ## Start everything on this machine, play a shop's life once, show what arrived, stay up (Ctrl-C ends it)
 	@$(BIN)/stripe-ingest up --simulate --data $(DATA)
+
+psql: setup ## Open psql on the running stack's tables (SQL="select …" runs one statement)
+	@$(BIN)/python -m service.local.psql $(DATA) "$(SQL)"
 
 test: setup ## Run all the tests, on real Kafka, Postgres and Redis that come from wheels
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -77,15 +77,21 @@ class ReceiverMetrics:
         )
         self.dedupe_claims = Counter(
             "stripe_ingest_dedupe_claims_total",
-            "Claims, by what was known of the event (new, in_flight, done, recent).",
+            "Claims, by what was known of the event (new, done, in_flight, recent, joined).",
             ["state"],
             registry=registry,
         )
         self.dedupe_duration = Histogram(
             "stripe_ingest_dedupe_duration_seconds",
-            "Round trips to the dedupe store.",
-            ["operation"],
+            "Round trips to the dedupe store, by operation (claim, confirm, release) and outcome (ok, failed).",
+            ["operation", "outcome"],
             buckets=_SECONDS,
+            registry=registry,
+        )
+        self.dedupe_keys = Counter(
+            "stripe_ingest_dedupe_keys_total",
+            "Event ids in the round trips to the dedupe store.",
+            ["operation"],
             registry=registry,
         )
         self.dedupe_bypassed = Counter(
@@ -126,13 +132,13 @@ class ConsumerMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.records = Counter(
             "stripe_ingest_records_total",
-            "Records consumed, by outcome (applied, already_applied, dead_lettered).",
+            "Records consumed, by outcome (applied, already_applied, ignored, dead_lettered).",
             ["projection", "outcome"],
             registry=registry,
         )
         self.batch_duration = Histogram(
             "stripe_ingest_batch_duration_seconds",
-            "From fetching a batch to the commit of its transaction.",
+            "A batch's transaction, with its retries.",
             ["projection"],
             buckets=_SECONDS,
             registry=registry,

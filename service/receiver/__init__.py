@@ -1,0 +1,1 @@
+"""The receiving side: from a delivery over HTTP to an acknowledged record."""

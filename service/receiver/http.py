@@ -1,0 +1,257 @@
+"""The public HTTP side: requests into deliveries, outcomes into answers. The status table is here and nowhere else.
+
+200  accepted | duplicate | quarantined
+400  signature_missing | signature_malformed | signature_mismatch | timestamp_outside_tolerance
+403  address_not_allowed       404  endpoint_unknown      405  method_not_allowed
+408  body_too_slow             413  body_too_large        415  encoding_unsupported
+503  broker_unavailable | dedupe_unavailable | in_flight | overloaded | shutting_down   (with Retry-After)
+"""
+
+import asyncio
+import ipaddress
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+import structlog
+from aiohttp import web
+
+from service.config import IPNetwork
+from service.errors import (
+    AddressNotAllowed,
+    BodyTooLarge,
+    BodyTooSlow,
+    DeliveryRefused,
+    EncodingUnsupported,
+    EndpointUnknown,
+    IngestError,
+    MethodNotAllowed,
+    Overloaded,
+    PublishRefused,
+    ShuttingDown,
+    Unavailable,
+)
+from service.events import Accepted, Delivery, Duplicate, Endpoint, Quarantined
+from service.receiver.ingest import Ingest, Ingested, ingest
+from service.telemetry.metrics import ReceiverMetrics
+
+BODY_SECONDS_MAX: Final = 3.0
+"""The body's part of the answer's time budget."""
+
+UNMATCHED: Final = "unmatched"
+"""The endpoint label of a request that names none: paths are a stranger's to choose."""
+
+
+class _Brief(logging.Filter):
+    """aiohttp tells every unreadable request at length: a traceback, and the stranger's own bytes."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args, record.exc_info = "a request could not be read", (), None
+        return True
+
+
+_protocol_log: Final = logging.getLogger("service.receiver.protocol")
+_protocol_log.addFilter(_Brief())
+
+RUNNER_OPTIONS: Final[Mapping[str, Any]] = {
+    "access_log": None,  # one canonical line of our own per delivery
+    "auto_decompress": False,  # inflating for strangers is a CPU amplifier
+    "keepalive_timeout": 75.0,  # also the only bound on slow headers; above a load balancer's idle time
+    "lingering_time": 1.0,
+    "logger": _protocol_log,
+    "max_line_size": 4096,
+    "max_field_size": 8190,
+    "max_headers": 64,
+}
+"""aiohttp's server, hardened: what its defaults leave open, and why it is closed here."""
+
+_log = structlog.get_logger("service.receiver")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The receiver's bounds."""
+
+    max_body_bytes: int
+    max_in_flight: int
+    answer_timeout_seconds: float
+
+
+@dataclass(slots=True)
+class Receiver:
+    """The public side of one process."""
+
+    endpoints: Mapping[str, Endpoint]
+    ingest: Ingest
+    limits: Limits
+    metrics: ReceiverMetrics
+    allowed_networks: Sequence[IPNetwork] | None = None
+    draining: bool = False
+    in_flight: int = 0
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer one request, whatever it is: one answer, one log line, one count."""
+        started = time.perf_counter()
+        self._enter()
+        line: dict[str, Any] = {"endpoint": UNMATCHED}
+        try:
+            status, headers, body = await self._answer(request, line)
+        finally:
+            self._leave()
+        seconds = time.perf_counter() - started
+        endpoint, outcome = line["endpoint"], line["outcome"]
+        self.metrics.deliveries.labels(endpoint, outcome).inc()
+        self.metrics.duration.labels(endpoint).observe(seconds)
+        level = "debug" if endpoint == UNMATCHED else "info" if status == 200 else "warning"
+        getattr(_log, level)(f"delivery.{outcome}", status=status, duration_ms=round(seconds * 1000, 2), **line)
+        return web.Response(status=status, body=orjson.dumps(body), headers=headers, content_type="application/json")
+
+    async def _answer(
+        self, request: web.Request, line: dict[str, Any]
+    ) -> tuple[int, dict[str, str], Mapping[str, object]]:
+        """Status, headers and body of the answer; `line` gathers the log line's fields."""
+        try:
+            ingested = await self._ingest(request, line)
+        except DeliveryRefused as refused:
+            line["outcome"] = refused.tag
+            # The body may be half read: the connection cannot be used again.
+            return refused.status, {"Connection": "close", **refused.headers}, _error(refused)
+        except Unavailable as unavailable:
+            line["outcome"] = unavailable.tag
+            return 503, {"Retry-After": str(unavailable.retry_after_seconds)}, _error(unavailable)
+        except PublishRefused as refused:
+            # A topic or its permissions are wrong: nothing is lost as long as Stripe keeps it.
+            line["outcome"] = refused.tag
+            return 503, {"Retry-After": "60"}, {"error": "broker_unavailable", "detail": "the broker refuses records"}
+        except ConnectionError:
+            line["outcome"] = "client_gone"
+            return 400, {"Connection": "close"}, {"error": "client_gone", "detail": "the body was cut short"}
+        except Exception:  # noqa: BLE001 -- the last resort of a process that must answer; logged with its traceback
+            line["outcome"] = IngestError.tag
+            _log.exception("delivery.unforeseen", endpoint=line["endpoint"])
+            return 500, {"Connection": "close"}, {"error": IngestError.tag, "detail": "see the receiver's log"}
+        return 200, {}, self._settled(ingested, line)
+
+    async def _ingest(self, request: web.Request, line: dict[str, Any]) -> Ingested:
+        deadline = asyncio.get_running_loop().time() + self.limits.answer_timeout_seconds
+        endpoint = self._admit(request, line)
+        body = await self._body(request)
+        delivery = Delivery(
+            endpoint=endpoint,
+            body=body,
+            signature_headers=tuple(
+                value for name, value in request.raw_headers if name.lower() == b"stripe-signature"
+            ),
+            received_at=self.ingest.clock.now(),
+        )
+        line["body_bytes"] = len(body)
+        return await ingest(delivery, self.ingest, deadline=deadline)
+
+    def _admit(self, request: web.Request, line: dict[str, Any]) -> Endpoint:
+        """The endpoint of a request, before anything of its body is read."""
+        endpoint = self.endpoints.get(request.path)
+        if endpoint is None:
+            raise EndpointUnknown("no endpoint has this path")
+        line["endpoint"] = endpoint.name
+        if request.method != "POST":
+            raise MethodNotAllowed("deliveries are POSTed")
+        if self.allowed_networks is not None and not _is_within(request.remote, self.allowed_networks):
+            raise AddressNotAllowed("this address is not among receiver.allow_ips")
+        if self.draining:
+            raise ShuttingDown("this process is stopping")
+        if self.in_flight > self.limits.max_in_flight:
+            raise Overloaded("too many deliveries are in flight")
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise EncodingUnsupported("the body must not be compressed")
+        if (request.content_length or 0) > self.limits.max_body_bytes:
+            raise BodyTooLarge(f"the body is over {self.limits.max_body_bytes} bytes")
+        return endpoint
+
+    async def _body(self, request: web.Request) -> bytes:
+        try:
+            async with asyncio.timeout(BODY_SECONDS_MAX):
+                return await request.read()
+        except TimeoutError:
+            raise BodyTooSlow(f"the body took more than {BODY_SECONDS_MAX:g} s") from None
+        except web.HTTPRequestEntityTooLarge:
+            raise BodyTooLarge(f"the body is over {self.limits.max_body_bytes} bytes") from None
+
+    def _settled(self, ingested: Ingested, line: dict[str, Any]) -> Mapping[str, object]:
+        """Count and tell a delivery that is safe; return the answer's body."""
+        endpoint = ingested.verified.endpoint.name
+        line |= {"trace_id": ingested.trace_id, "secret": ingested.verified.secret_fingerprint}
+        self.metrics.secret_used.labels(endpoint, ingested.verified.secret_fingerprint).inc()
+        if (event := ingested.event) is not None:
+            line |= {
+                "event_id": event.event_id,
+                "event_type": event.event_type,
+                "account": event.account,
+                "livemode": event.livemode,
+                "api_version": event.api_version,
+                "object_id": event.object_id,
+            }
+        match ingested.outcome:
+            case Accepted(event_id, position):
+                line |= {
+                    "outcome": "accepted",
+                    "topic": position.topic,
+                    "partition": position.partition,
+                    "offset": position.offset,
+                }
+                if event is not None:
+                    age_seconds = (ingested.verified.received_at - event.created_at).total_seconds()
+                    line["age_seconds"] = round(age_seconds, 3)
+                    self.metrics.event_age.labels(endpoint).observe(max(age_seconds, 0.0))
+                    self.metrics.events.labels(event.category).inc()
+                self.metrics.last_event.labels(endpoint).set_to_current_time()
+                return {"status": "accepted", "id": event_id}
+            case Duplicate(event_id):
+                line["outcome"] = "duplicate"
+                return {"status": "duplicate", "id": event_id}
+            case Quarantined(event_id, reason):
+                line |= {"outcome": "quarantined", "event_id": event_id, "reason": reason.value}
+                self.metrics.quarantined.labels(reason.value).inc()
+                return {"status": "quarantined", "id": event_id, "reason": reason.value}
+
+    def _enter(self) -> None:
+        self.in_flight += 1
+        self.idle.clear()
+        self.metrics.in_flight.set(self.in_flight)
+
+    def _leave(self) -> None:
+        self.in_flight -= 1
+        self.metrics.in_flight.set(self.in_flight)
+        if self.in_flight == 0:
+            self.idle.set()
+
+
+def build_app(receiver: Receiver) -> web.Application:
+    """The public application: every path and method comes to the one handler, so that every answer is the table's."""
+    app = web.Application(client_max_size=receiver.limits.max_body_bytes)
+    app.router.add_route("*", "/{path:.*}", receiver.handle, expect_handler=_expect)
+    return app
+
+
+async def _expect(request: web.Request) -> web.StreamResponse | None:
+    """Answer `Expect: 100-continue` only for a body that could be taken."""
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        return web.Response(status=417)
+    if (request.content_length or 0) <= request.app._client_max_size:  # noqa: SLF001 -- aiohttp has no public name
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    return None
+
+
+def _error(error: IngestError) -> Mapping[str, object]:
+    return {"error": error.tag, "detail": str(error)}
+
+
+def _is_within(address: str | None, networks: Sequence[IPNetwork]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address or "")
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)

@@ -1,0 +1,117 @@
+"""What use cases and adapters tell, as metrics: each class is the metrics side of an observer, or of a port."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+
+from service.consumer.observer import BatchReport
+from service.errors import IngestError
+from service.events import Partition, Position, Record
+from service.ports import Publisher
+from service.telemetry.metrics import ConsumerMetrics, PublisherMetrics, ReceiverMetrics
+
+
+class DedupeMetricsObserver:
+    """The deduplicator's observer."""
+
+    def __init__(self, metrics: ReceiverMetrics) -> None:
+        self._metrics = metrics
+
+    def found(self, finding: str) -> None:
+        """One delivery met this."""
+        self._metrics.dedupe_claims.labels(finding).inc()
+
+    def bypassed(self) -> None:
+        """An event is published unchecked."""
+        self._metrics.dedupe_bypassed.inc()
+
+    def round_trip(self, operation: str, *, keys: int, seconds: float, succeeded: bool) -> None:
+        """One call to the store."""
+        self._metrics.dedupe_duration.labels(operation, "ok" if succeeded else "failed").observe(seconds)
+        self._metrics.dedupe_keys.labels(operation).inc(keys)
+
+    def confirms_lost(self, count: int) -> None:
+        """So many confirms were given up."""
+        self._metrics.dedupe_confirms_lost.inc(count)
+
+
+class MeteredPublisher:
+    """A publisher that is measured: the port around the port."""
+
+    def __init__(self, publisher: Publisher, metrics: PublisherMetrics) -> None:
+        self._publisher = publisher
+        self._metrics = metrics
+
+    async def publish(self, record: Record, *, deadline: float) -> Position:
+        """See `Publisher.publish`."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        outcome = "failed"
+        try:
+            position = await self._publisher.publish(record, deadline=deadline)
+            outcome = "acknowledged"
+        except IngestError as error:
+            outcome = error.tag
+            raise
+        finally:
+            self._metrics.duration.labels(outcome).observe(loop.time() - started)
+        return position
+
+    def fits(self, record: Record) -> bool:
+        """See `Publisher.fits`."""
+        return self._publisher.fits(record)
+
+    @property
+    def available(self) -> bool:
+        """See `Publisher.available`."""
+        return self._publisher.available
+
+
+class ConsumerMetricsObserver:
+    """A consumer's observer; it also knows whether the consumer is ready."""
+
+    def __init__(self, projection: str, metrics: ConsumerMetrics) -> None:
+        self._projection = projection
+        self._metrics = metrics
+        self._problems: tuple[str, ...] = ("starting",)
+        self._lagging: frozenset[Partition] = frozenset()
+
+    def not_ready(self) -> tuple[str, ...]:
+        """Why the consumer is not ready; empty when it is."""
+        return self._problems
+
+    def batch_applied(self, report: BatchReport) -> None:
+        """A transaction has committed events."""
+        records = self._metrics.records
+        records.labels(self._projection, "applied").inc(report.applied.applied)
+        records.labels(self._projection, "already_applied").inc(report.applied.already_applied)
+        records.labels(self._projection, "ignored").inc(report.ignored)
+        self._metrics.refolded.labels(self._projection).inc(report.applied.refolded)
+        self._metrics.undecided.labels(self._projection).inc(report.applied.undecided)
+        self._metrics.batch_duration.labels(self._projection).observe(report.apply_seconds)
+        self._metrics.last_progress.labels(self._projection).set_to_current_time()
+
+    def dead_lettered(self, reason: str) -> None:
+        """A record is on the dead-letter topic."""
+        self._metrics.records.labels(self._projection, "dead_lettered").inc()
+        self._metrics.dead_letters.labels(self._projection, reason).inc()
+
+    def store_retry(self, sqlstate: str | None) -> None:
+        """The database could not take a batch now."""
+        self._metrics.store_retries.labels(self._projection, sqlstate or "none").inc()
+
+    def fence_lost(self) -> None:
+        """Another process had moved a partition's offset."""
+        self._metrics.fences_lost.labels(self._projection).inc()
+
+    def lag(self, records: Mapping[Partition, int]) -> None:
+        """Records that wait; a partition that is no longer ours must not go on showing what it had."""
+        for partition in self._lagging - records.keys():
+            self._metrics.lag.remove(self._projection, partition.topic, str(partition.number))
+        for partition, count in records.items():
+            self._metrics.lag.labels(self._projection, partition.topic, str(partition.number)).set(count)
+        self._lagging = frozenset(records)
+
+    def problems(self, tags: Collection[str]) -> None:
+        """What keeps the consumer from being ready."""
+        self._problems = tuple(sorted(tags))
+        self._metrics.ready.labels(self._projection).set(not self._problems)

@@ -1,0 +1,125 @@
+"""A module imports what stands above it and, at the edges, its own driver. The table is the architecture."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2] / "service"
+
+CORE = {"errors", "contract", "events"}
+
+# module or package -> (what of service/ it may import, which third-party packages)
+LAYERS: dict[str, tuple[set[str], set[str]]] = {
+    "__init__": (set(), set()),
+    "errors": (set(), set()),
+    "contract": (set(), {"msgspec"}),
+    "events": ({"contract"}, set()),
+    "signature": (CORE, set()),
+    "normalize": (CORE, {"msgspec", "orjson"}),
+    "records": (CORE, {"msgspec"}),
+    "projections": (CORE, {"msgspec"}),
+    "ports": (CORE, set()),
+    "clock": (set(), set()),
+    "telemetry": (CORE | {"__init__", "ports", "consumer.observer"}, {"prometheus_client", "structlog", "orjson"}),
+    "receiver.dedupe": (CORE | {"ports"}, set()),
+    "receiver.ingest": (
+        CORE | {"ports", "normalize", "records", "signature", "receiver.dedupe"},
+        set(),
+    ),
+    "receiver.http": (CORE | {"config", "receiver.ingest", "telemetry"}, {"aiohttp", "orjson", "structlog"}),
+    "receiver": (set(), set()),
+    "consumer": (CORE | {"ports", "records", "consumer", "projections"}, {"structlog"}),
+    "admin": (set(), {"aiohttp", "orjson", "prometheus_client"}),
+    "config": ({"errors", "events"}, {"msgspec"}),
+    "sql": ({"sql"}, {"alembic", "sqlalchemy"}),
+    "simulator": ({"errors", "events", "signature", "simulator"}, {"aiohttp", "orjson", "rich"}),
+}
+ADAPTERS: dict[str, set[str]] = {
+    "kafka_": {"aiokafka"},
+    "postgres_": {"asyncpg", "msgspec", "orjson"},
+    "dedupe_postgres": {"asyncpg"},
+    "migrations": {"alembic", "sqlalchemy", "psycopg"},
+    "memory_": {"msgspec"},
+    "dedupe_memory": set(),
+}
+"""An adapter: the core, ports, projections, records, its siblings of the same driver, and that one driver."""
+
+UNBOUND = {"bootstrap", "cli", "__main__", "local"}
+"""Where everything is put together; `local` has the servers' own wheels."""
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in ROOT.rglob("*.py") if "migrations/versions" not in path.as_posix())
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            assert node.module is not None
+            found |= {
+                f"{node.module}.{alias.name}" if node.module == "service" else node.module for alias in node.names
+            }
+    return found
+
+
+def allowed(module: str) -> tuple[set[str], set[str]] | None:
+    """What a module may import, or None where everything meets."""
+    top = module.partition(".")[0]
+    if top in UNBOUND:
+        return None
+    if top == "adapters":
+        own = {"adapters"} | CORE | {"ports", "projections", "records", "clock"}
+        drivers = [d for prefix, d in ADAPTERS.items() if module.removeprefix("adapters.").startswith(prefix)]
+        assert drivers or module == "adapters", f"service/{module}: no row for this adapter in ADAPTERS"
+        return own, set().union(*drivers)
+    row = LAYERS.get(module) or LAYERS.get(top)
+    assert row is not None, f"service/{module}: no row for this module in LAYERS"
+    return row
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_a_module_imports_only_what_its_layer_may(path: Path) -> None:
+    module = name_of(path)
+    limits = allowed(module)
+    if limits is None:
+        return
+    ours, theirs = limits
+    top = module.partition(".")[0]
+    for name in imports_of(path):
+        package, _, rest = name.partition(".")
+        if package == "service":
+            target = rest or "__init__"
+            assert (
+                target == "__version__"
+                or any(
+                    target == layer or target.startswith(f"{layer}.")
+                    for layer in ours | ({top} if top in LAYERS else set())
+                )
+                or ("__init__" in ours and rest == "__version__")
+            ), f"service/{path.relative_to(ROOT)} imports service.{rest}; its layer may import {sorted(ours)}"
+        elif package not in sys.stdlib_module_names:
+            assert package in theirs, (
+                f"service/{path.relative_to(ROOT)} imports {package}; its layer may import {sorted(theirs)}"
+            )
+
+
+def test_only_signature_makes_a_verified_event() -> None:
+    makers = {
+        name_of(path)
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "VerifiedEvent"
+    }
+
+    assert makers == {"signature"}
