@@ -297,7 +297,7 @@ DATA_TYPES: Final[Mapping[str, type[Data]]] = {
     "product": Product,
     "price": Price,
 }
-"""`object_type` → the type of `data`; any other object type has `Other`."""
+"""`object_type` → the type of `data`; any other object type has `Other`, and so has every event of category `other`."""
 
 
 NO_RAW: Final = msgspec.Raw(b"null")
@@ -307,7 +307,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """One normalized Stripe event: the value of one record.
 
     `account` is never null: the event's, else the endpoint's configured account, else "default".
-    `created_at` is Stripe's, in whole seconds; `received_at` is ours, in milliseconds.
+    `created_at` is Stripe's, in whole seconds (a thin event's in milliseconds); `received_at` is ours, in milliseconds.
     `previous` holds the normalized fields that changed, with their old values as they stand on the wire.
     `raw` is Stripe's event byte for byte where the publisher keeps it (always for `Other`), else `NO_RAW`.
     """

@@ -11,6 +11,9 @@ from service.contract import Event
 IngestSource: TypeAlias = Literal["webhook", "reconcile", "backfill", "replay"]
 """How an event came to us; the record header `ingest_source`."""
 
+DedupeMark: TypeAlias = Literal["checked", "unchecked"]
+"""The record header `dedupe`: whether a dedupe store vouches for the record being the first of its event."""
+
 Mode: TypeAlias = Literal["live", "test", "any"]
 """Which `livemode` an endpoint takes."""
 

@@ -7,15 +7,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 import msgspec
 
 from service.contract import DATA_TYPES, NO_RAW, Category, Data, Event, Other
-from service.events import ConsumedEvent, ConsumedRecord, IngestSource, InvalidRecord, Record, Unprocessable
-
-DedupeMark: TypeAlias = Literal["checked", "unchecked"]
-"""The header `dedupe`: whether the dedupe store was asked before the record was published."""
+from service.events import ConsumedEvent, ConsumedRecord, DedupeMark, IngestSource, InvalidRecord, Record, Unprocessable
 
 _FAMILIES: Final[Mapping[Category, str]] = {
     "payment": "payments",
@@ -224,7 +221,8 @@ def decode(record: ConsumedRecord) -> ConsumedEvent | InvalidRecord:
         return InvalidRecord(record, "empty_value", "the record has no value")
     try:
         wire = _wire_decoder.decode(record.value)
-        data = _data_decoders.get(wire.object_type, _other_decoder).decode(wire.data)
+        decoder = _other_decoder if wire.category == "other" else _data_decoders.get(wire.object_type, _other_decoder)
+        data = decoder.decode(wire.data)
     except msgspec.ValidationError as error:
         return InvalidRecord(record, "schema_mismatch", _where(error))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -184,6 +184,15 @@ def test_decode_is_the_inverse_of_encode(object_type: str, include_raw: bool) ->
     assert read.record.next_offset == 42
 
 
+def test_a_thin_event_names_a_typed_object_and_its_data_is_other() -> None:
+    given = event("other", Other(), object_type="invoice", object_id="in_1")
+
+    read = decode(consumed(encoded(given)))
+
+    assert isinstance(read, ConsumedEvent)
+    assert read.event == given
+
+
 def test_a_field_from_the_future_is_passed_over() -> None:
     value = orjson.loads(encoded(event()).value)
     value |= {"new_field": 1, "data": {**value["data"], "another": [1]}}

@@ -1,0 +1,188 @@
+"""Payments: payment intents, charges, disputes, Checkout sessions, invoice payments."""
+
+from service.contract import Charge, CheckoutSession, Dispute, InvoicePayment, PaymentIntent
+from service.normalize.refunds import read_refund
+from service.normalize.shapes import (
+    NOTHING,
+    Malformed,
+    Tree,
+    child,
+    children,
+    each,
+    flag,
+    identity,
+    integer,
+    metadata,
+    reference,
+    text,
+    timestamp,
+)
+
+
+def read_payment_intent(tree: Tree) -> PaymentIntent:
+    """A `payment_intent`: with its charges embedded (before 2022-11-15), with its latest one, or with both."""
+    error = child(tree, "last_payment_error")
+    charges = children(tree, "charges")
+    newest = charges[0] if charges else NOTHING  # Stripe lists the newest first
+    return PaymentIntent(
+        payment_intent_id=identity(tree),
+        status=text(tree, "status"),
+        amount_minor=integer(tree, "amount"),
+        amount_received_minor=integer(tree, "amount_received"),
+        amount_capturable_minor=integer(tree, "amount_capturable"),
+        currency=text(tree, "currency"),
+        customer_id=reference(tree, "customer"),
+        latest_charge_id=reference(tree, "latest_charge") or reference(newest, "id") or reference(error, "charge"),
+        invoice_id=reference(tree, "invoice"),
+        payment_method_id=reference(tree, "payment_method") or reference(tree, "source"),
+        payment_method_type=_type_of_intent(tree, newest, error),
+        capture_method=text(tree, "capture_method"),
+        failure_code=text(error, "code"),
+        decline_code=text(error, "decline_code"),
+        failure_message=text(error, "message"),
+        canceled_at=timestamp(tree, "canceled_at"),
+        cancellation_reason=text(tree, "cancellation_reason"),
+        description=text(tree, "description"),
+        metadata=metadata(tree),
+        created_at=timestamp(tree, "created"),
+    )
+
+
+def _type_of_intent(tree: Tree, newest: Tree, error: Tree) -> str | None:
+    """What was paid with, where the intent says so, else what alone it can be paid with."""
+    latest = child(tree, "latest_charge") or newest
+    return (
+        text(child(tree, "payment_method"), "type")
+        or text(child(latest, "payment_method_details"), "type")
+        or text(child(error, "payment_method"), "type")
+        or _only(tree, "payment_method_types")
+        or _only(tree, "allowed_source_types")
+    )
+
+
+def _only(tree: Tree, name: str) -> str | None:
+    """The one string of a list; several leave it open which it will be."""
+    value = tree.get(name)
+    if value is None:
+        return None
+    if type(value) is not list:
+        raise Malformed(name)
+    return value[0] if len(value) == 1 and type(value[0]) is str else None
+
+
+def read_charge(tree: Tree) -> Charge:
+    """A `charge`: its refunds embedded (before 2022-11-15) or not, paid by a payment method, a source or a card."""
+    outcome = child(tree, "outcome")
+    return Charge(
+        charge_id=identity(tree),
+        payment_intent_id=reference(tree, "payment_intent"),
+        invoice_id=reference(tree, "invoice"),
+        status=text(tree, "status"),
+        amount_minor=integer(tree, "amount"),
+        amount_captured_minor=integer(tree, "amount_captured"),
+        amount_refunded_minor=integer(tree, "amount_refunded"),
+        captured=flag(tree, "captured"),
+        refunded=flag(tree, "refunded"),
+        disputed=_disputed(tree),
+        currency=text(tree, "currency"),
+        customer_id=reference(tree, "customer"),
+        payment_method_id=reference(tree, "payment_method") or reference(tree, "source"),
+        payment_method_type=text(child(tree, "payment_method_details"), "type") or _type_of_source(tree),
+        failure_code=text(tree, "failure_code"),
+        # `reason` has Radar's words for other outcomes; only for this one it is the issuer's code.
+        decline_code=text(outcome, "reason") if outcome.get("type") == "issuer_declined" else None,
+        failure_message=text(tree, "failure_message"),
+        balance_transaction_id=reference(tree, "balance_transaction"),
+        refunds=each(tree, "refunds", read_refund),
+        description=text(tree, "description"),
+        metadata=metadata(tree),
+        created_at=timestamp(tree, "created"),
+    )
+
+
+def _disputed(tree: Tree) -> bool | None:
+    """Before `disputed` there was `dispute`: the dispute's id or null."""
+    disputed = flag(tree, "disputed")
+    return tree["dispute"] is not None if disputed is None and "dispute" in tree else disputed
+
+
+def _type_of_source(tree: Tree) -> str | None:
+    """A source names its type; a card or a bank account stored directly is its own type."""
+    source = child(tree, "source")
+    kind = text(source, "object")
+    return text(source, "type") if kind == "source" else kind
+
+
+def read_dispute(tree: Tree) -> Dispute:
+    """A `dispute`."""
+    details = child(tree, "evidence_details")
+    return Dispute(
+        dispute_id=identity(tree),
+        charge_id=reference(tree, "charge"),
+        payment_intent_id=reference(tree, "payment_intent"),
+        status=text(tree, "status"),
+        amount_minor=integer(tree, "amount"),
+        currency=text(tree, "currency"),
+        reason=text(tree, "reason"),
+        is_charge_refundable=flag(tree, "is_charge_refundable"),
+        evidence_due_by=timestamp(details, "due_by") or timestamp(tree, "evidence_due_by"),
+        metadata=metadata(tree),
+        created_at=timestamp(tree, "created"),
+    )
+
+
+def read_checkout_session(tree: Tree) -> CheckoutSession:
+    """A `checkout.session`. Sessions of 2019 say their mode only by what they made."""
+    payment_intent_id = reference(tree, "payment_intent")
+    subscription_id = reference(tree, "subscription")
+    setup_intent_id = reference(tree, "setup_intent")
+    return CheckoutSession(
+        checkout_session_id=identity(tree),
+        mode=text(tree, "mode")
+        or (
+            "subscription"
+            if subscription_id
+            else "payment"
+            if payment_intent_id
+            else "setup"
+            if setup_intent_id
+            else None
+        ),
+        status=text(tree, "status"),
+        payment_status=text(tree, "payment_status"),
+        payment_intent_id=payment_intent_id,
+        subscription_id=subscription_id,
+        setup_intent_id=setup_intent_id,
+        invoice_id=reference(tree, "invoice"),
+        customer_id=reference(tree, "customer"),
+        # What the customer typed in, else what the session was prepared with.
+        customer_email=text(child(tree, "customer_details"), "email") or text(tree, "customer_email"),
+        client_reference_id=text(tree, "client_reference_id"),
+        payment_link_id=reference(tree, "payment_link"),
+        amount_subtotal_minor=integer(tree, "amount_subtotal"),
+        amount_total_minor=integer(tree, "amount_total"),
+        currency=text(tree, "currency"),
+        expires_at=timestamp(tree, "expires_at"),
+        metadata=metadata(tree),
+        created_at=timestamp(tree, "created"),
+    )
+
+
+def read_invoice_payment(tree: Tree) -> InvoicePayment:
+    """An `invoice_payment`."""
+    payment = child(tree, "payment")
+    return InvoicePayment(
+        invoice_payment_id=identity(tree),
+        invoice_id=reference(tree, "invoice"),
+        payment_type=text(payment, "type"),
+        payment_intent_id=reference(payment, "payment_intent"),
+        charge_id=reference(payment, "charge"),
+        payment_record_id=reference(payment, "payment_record"),
+        status=text(tree, "status"),
+        amount_requested_minor=integer(tree, "amount_requested"),
+        amount_paid_minor=integer(tree, "amount_paid"),
+        currency=text(tree, "currency"),
+        is_default=flag(tree, "is_default"),
+        paid_at=timestamp(child(tree, "status_transitions"), "paid_at"),
+        created_at=timestamp(tree, "created"),
+    )

@@ -1,0 +1,21 @@
+"""Refunds, on their own and embedded in a charge."""
+
+from service.contract import Refund
+from service.normalize.shapes import Tree, identity, integer, metadata, reference, text, timestamp
+
+
+def read_refund(tree: Tree) -> Refund:
+    """A `refund`."""
+    return Refund(
+        refund_id=identity(tree),
+        charge_id=reference(tree, "charge"),
+        payment_intent_id=reference(tree, "payment_intent"),
+        status=text(tree, "status"),
+        amount_minor=integer(tree, "amount"),
+        currency=text(tree, "currency"),
+        reason=text(tree, "reason"),
+        failure_reason=text(tree, "failure_reason"),
+        balance_transaction_id=reference(tree, "balance_transaction"),
+        metadata=metadata(tree),
+        created_at=timestamp(tree, "created"),
+    )

@@ -1,0 +1,181 @@
+"""Shape readers: how one field of a Stripe object is read, whatever API version rendered it.
+
+Each reader gives the value or, where Stripe said nothing (null, or no such field), None. A field that holds something
+else than it can hold raises `Malformed`: an unknown shape is kept in quarantine and counted, never read as a null.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias, TypeVar
+
+import orjson
+
+from service.contract import Metadata
+
+T = TypeVar("T")
+
+Tree: TypeAlias = dict[str, Any]
+"""A JSON object as orjson reads it. Readers never change one."""
+
+NOTHING: Final[Tree] = {}
+"""What an absent object reads as: none of its fields says anything."""
+
+ID_CHARACTERS_MAX: Final = 500
+"""Some ids are chosen by the merchant (products, plans). Postgres cannot index more than 2704 bytes, and refuses a
+longer key in a way that would stop a consumer for everybody."""
+
+_INT64_MIN: Final = -(2**63)
+_INT64_MAX: Final = 2**63 - 1
+_SECONDS_MAX: Final = 253_402_300_799
+"""The end of the year 9999, the last that a datetime can hold."""
+_ACCOUNT: Final = re.compile(r"[A-Za-z0-9_]{1,255}")
+
+
+class Malformed(ValueError):
+    """A field has an impossible type or value; `field` is its path, and never shows the value."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(field)
+        self.field = field
+
+
+def text(tree: Tree, name: str) -> str | None:
+    """A string. Statuses and enumerations are strings too: a value never seen before passes."""
+    value = tree.get(name)
+    if value is None or type(value) is str:
+        return value
+    if type(value) is int:
+        return str(value)
+    raise Malformed(name)
+
+
+def integer(tree: Tree, name: str) -> int | None:
+    """A whole number within int64: a quantity, a count, or money in the currency's minor unit."""
+    value = tree.get(name)
+    if value is None:
+        return None
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) is int and _INT64_MIN <= value <= _INT64_MAX:
+        return value
+    raise Malformed(name)
+
+
+def timestamp(tree: Tree, name: str) -> datetime | None:
+    """Unix seconds as a moment in UTC."""
+    value = tree.get(name)
+    if value is None:
+        return None
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) is int and 0 <= value <= _SECONDS_MAX:
+        return datetime.fromtimestamp(value, UTC)
+    raise Malformed(name)
+
+
+def flag(tree: Tree, name: str) -> bool | None:
+    """A boolean."""
+    value = tree.get(name)
+    if value is None or type(value) is bool:
+        return value
+    raise Malformed(name)
+
+
+def reference(tree: Tree, name: str) -> str | None:
+    """The id of another object, which is rendered as that id, expanded, or as the stub of a deleted one."""
+    value = tree.get(name)
+    if type(value) is dict:
+        value = value.get("id", value)
+    if value is None or value == "":
+        return None
+    if type(value) is str and len(value) <= ID_CHARACTERS_MAX:
+        return value
+    raise Malformed(name)
+
+
+def identity(tree: Tree) -> str:
+    """The object's own id, which it must have."""
+    own = optional_identity(tree)
+    if own is None:
+        raise Malformed("id")
+    return own
+
+
+def optional_identity(tree: Tree) -> str | None:
+    """The object's own id, where it has one: a balance, a preview and an embedded value object have none."""
+    value = tree.get("id")
+    if value is None or (type(value) is str and 0 < len(value) <= ID_CHARACTERS_MAX):
+        return value
+    raise Malformed("id")
+
+
+def child(tree: Tree, name: str) -> Tree:
+    """An embedded or expanded object, `NOTHING` where there is only an id or nothing at all."""
+    value = tree.get(name)
+    if type(value) is dict:
+        return value
+    if not value or type(value) is str:  # [] too, where PHP has written an empty object
+        return NOTHING
+    raise Malformed(name)
+
+
+def children(tree: Tree, name: str) -> Sequence[Tree]:
+    """The embedded objects of a list, which older versions render bare and newer ones as a list object."""
+    value = tree.get(name)
+    if type(value) is dict:
+        value = value.get("data")
+    if value is None:
+        return ()
+    if type(value) is list and all(type(item) is dict for item in value):
+        return value
+    raise Malformed(name)
+
+
+def each(tree: Tree, name: str, read: Callable[[Tree], T]) -> tuple[T, ...]:
+    """Every embedded object of a list, read."""
+    try:
+        return tuple([read(item) for item in children(tree, name)])
+    except Malformed as malformed:
+        raise Malformed(malformed.field if malformed.field == name else f"{name}.{malformed.field}") from None
+
+
+def metadata(tree: Tree) -> Metadata:
+    """The merchant's own keys and values; the values are strings at Stripe."""
+    value = tree.get("metadata")
+    if not value:  # {} and null, and [] where PHP has written an empty one
+        return {}
+    if type(value) is not dict:
+        raise Malformed("metadata")
+    for item in value.values():
+        if type(item) is not str:
+            return {key: _metadata_value(item) for key, item in value.items() if item is not None}
+    return value
+
+
+def _metadata_value(value: object) -> str:
+    if type(value) is str:
+        return value
+    if isinstance(value, int | float):
+        return orjson.dumps(value).decode()
+    raise Malformed("metadata")
+
+
+def account_id(tree: Tree) -> str | None:
+    """The event's account: `account`, else the last account of `context` (`acct_…`, or `<organization>/acct_…`).
+
+    It becomes part of a record's `ce_source`, so nothing but an id's characters may be in it.
+    """
+    value = tree.get("account")
+    if value is None:
+        return _account_of_context(tree.get("context"))
+    if type(value) is str and _ACCOUNT.fullmatch(value):
+        return value
+    raise Malformed("account")
+
+
+def _account_of_context(context: object) -> str | None:
+    if type(context) is not str:
+        return None
+    last = context.rpartition("/")[2]
+    return last if last.startswith("acct_") and _ACCOUNT.fullmatch(last) else None
