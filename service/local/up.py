@@ -1,0 +1,146 @@
+"""`up`: the local stack with a configuration of its own, a shop's life played once, and what to do next."""
+
+import asyncio
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from service import bootstrap
+from service.config import Config, EndpointConfig, load
+from service.events import Endpoint, Secret
+from service.local.arrivals import arrivals, until_caught_up
+from service.local.show import show_arrivals, show_next_steps, show_report
+from service.local.stack import Stack, StackOptions, run_stack
+from service.records import Topics
+from service.simulator.playing import play_shop
+
+CONFIG_FILE: Final = "stripe-ingest.toml"
+SECRET_FILE: Final = "webhook-secret"  # noqa: S105 -- a file's name
+CATCH_UP_SECONDS: Final = 60.0
+CONCURRENCY: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """What `up` was asked for. `given` is the user's own configuration: its endpoints are served."""
+
+    options: StackOptions
+    given: Config
+    simulate: bool
+    console: Console
+
+    async def run(self) -> None:
+        """Run the stack until it is told to stop."""
+        await run_stack(self.options, prepare=self._prepare, started=self._started, console=self.console)
+
+    @property
+    def _config_path(self) -> Path:
+        return self.options.data_dir / CONFIG_FILE
+
+    async def _prepare(self, stack: Stack) -> None:
+        """Topics and tables, and the file that all processes of this stack, and its user's commands, read."""
+        _write_private(self._config_path, _toml(self._settings(stack)))
+        config = load(str(self._config_path), {})
+        await bootstrap.apply_topics(config)
+        await asyncio.to_thread(bootstrap.migrate, config)
+
+    async def _started(self, stack: Stack) -> None:
+        config = load(str(self._config_path), {})
+        endpoint = config.webhook_endpoints()[0]
+        topics = Topics(config.kafka.topic_prefix)
+        before = await arrivals(stack.bootstrap_servers, stack.database_url, topics)
+        if self.simulate and not any(before.records.values()):
+            await self._play(stack, endpoint, topics)
+        elif self.simulate:
+            self.console.print("The data folder has a life of its own already; here is what is in it.", style="dim")
+        now = await arrivals(stack.bootstrap_servers, stack.database_url, topics)
+        show_arrivals(self.console, now)
+        show_next_steps(
+            self.console,
+            receiver=stack.receiver,
+            admin=stack.admin,
+            endpoints=config.webhook_endpoints(),
+            config_path=self._config_path,
+            data_dir=self.options.data_dir,
+            own_secret=not self.given.endpoints,
+        )
+
+    async def _play(self, stack: Stack, endpoint: Endpoint, topics: Topics) -> None:
+        report = await play_shop(
+            stack.receiver + endpoint.path,
+            endpoint,
+            seed=1,
+            now=datetime.now(UTC),
+            concurrency=CONCURRENCY,
+            console=self.console,
+        )
+        show_report(self.console, report)
+        caught_up = await until_caught_up(
+            stack.bootstrap_servers, stack.database_url, topics, timeout_seconds=CATCH_UP_SECONDS
+        )
+        if not caught_up:
+            self.console.print(f"The consumers are still behind after {CATCH_UP_SECONDS:g} s; see their lines above.")
+
+    def _settings(self, stack: Stack) -> Mapping[str, Any]:
+        receiver_host, _, receiver_port = stack.receiver.removeprefix("http://").rpartition(":")
+        admin_host, _, admin_port = stack.admin.removeprefix("http://").rpartition(":")
+        return {
+            "receiver": {"host": receiver_host, "port": int(receiver_port)},
+            "admin": {"host": admin_host, "port": int(admin_port)},
+            "kafka": {
+                "bootstrap_servers": stack.bootstrap_servers,
+                "topic_prefix": self.given.kafka.topic_prefix,
+                "include_raw": self.given.kafka.include_raw,
+                "replication_factor": 1,
+                "min_insync_replicas": 1,
+            },
+            "database": {"url": stack.database_url},
+            "endpoints": [_endpoint_table(endpoint) for endpoint in self._endpoints()],
+        }
+
+    def _endpoints(self) -> tuple[EndpointConfig, ...]:
+        if self.given.endpoints:
+            return self.given.endpoints
+        path = self.options.data_dir / SECRET_FILE
+        if not path.exists():
+            _write_private(path, f"whsec_{secrets.token_hex(24)}\n")
+        return (EndpointConfig(name="stripe", mode="any", secrets=(Secret(path.read_text("utf-8").strip()),)),)
+
+
+def _endpoint_table(endpoint: EndpointConfig) -> Mapping[str, Any]:
+    table: dict[str, Any] = {
+        "name": endpoint.name,
+        "path": endpoint.path,
+        "mode": endpoint.mode,
+        "account": endpoint.account,
+        "connect": endpoint.connect,
+        "secrets": [secret.value for secret in endpoint.secrets],
+        "events": list(endpoint.events),
+    }
+    return {key: value for key, value in table.items() if value is not None}
+
+
+def _toml(settings: Mapping[str, Any]) -> str:
+    """The settings as TOML; strings, numbers, booleans and their lists are written as in JSON."""
+    lines = ["# Written by `stripe-ingest up`: the running stack's configuration, for every other command."]
+    for section, content in settings.items():
+        for table in content if isinstance(content, list) else [content]:
+            lines += ["", f"[[{section}]]" if isinstance(content, list) else f"[{section}]"]
+            lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    temporary = path.with_name(f"{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.replace(path)
