@@ -52,7 +52,7 @@ class ReceiverConfig(_Section, frozen=True, kw_only=True):
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     max_body_bytes: Annotated[int, Meta(ge=1024, le=3 * 1024 * 1024)] = 1024 * 1024
     max_in_flight: Annotated[int, Meta(ge=1, le=100_000)] = 256
-    answer_timeout_seconds: Annotated[float, Meta(ge=1, le=30)] = 8.0
+    answer_timeout_seconds: Annotated[float, Meta(ge=1, le=20)] = 8.0  # below the lease of a claim, 30 s
     tolerance_seconds: Annotated[int, Meta(ge=30, le=900)] = 300
     shutdown_timeout_seconds: Annotated[float, Meta(ge=1, le=300)] = 15.0
     allow_ips: str | tuple[str, ...] = "any"

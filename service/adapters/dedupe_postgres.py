@@ -5,12 +5,13 @@ of (scope, id), which is that of Python's sort because the columns are collated 
 other, never deadlock.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final, Self
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from service.errors import DedupeUnavailable
 from service.events import ClaimKey, ClaimState
@@ -48,8 +49,8 @@ SELECT scope, id, '', now(), now() FROM unnest($1::text[], $2::text[]) AS keys (
 ON CONFLICT (scope, id) DO UPDATE SET done_at = excluded.done_at
 """
 
-# The locks are taken in order first; the conditions are repeated because the delete reads the statement's snapshot,
-# in which a row that was taken over or confirmed meanwhile is still ours.
+# The locks are taken first, in order, and each row is looked at again once it is locked: one that was taken over or
+# confirmed since the statement began is no longer among those held.
 _RELEASE: Final = """
 WITH held AS (
     SELECT claim.scope, claim.id FROM dedupe_claims AS claim
@@ -59,7 +60,7 @@ WITH held AS (
     FOR UPDATE OF claim
 )
 DELETE FROM dedupe_claims AS claim USING held
-WHERE claim.scope = held.scope AND claim.id = held.id AND claim.owner = $3 AND claim.done_at IS NULL
+WHERE claim.scope = held.scope AND claim.id = held.id
 """
 
 # Rows that somebody is working on are skipped, not waited for: the next run finds them.
@@ -80,6 +81,9 @@ SELECT count(*) FROM deleted
 
 POOL_SIZE_MAX: Final = 4
 """Claims, confirms and releases each have one round trip under way at a time; one more for pruning."""
+
+CONNECTION_SECONDS_MAX: Final = 2.0
+"""For getting a connection, and for giving it back."""
 
 
 class PostgresDedupeStore:
@@ -108,40 +112,42 @@ class PostgresDedupeStore:
 
     async def claim(self, keys: Collection[ClaimKey], *, owner: str) -> Mapping[ClaimKey, ClaimState]:
         """See `DedupeStore.claim`."""
-        with _driver_errors():
-            rows = await self._pool.fetch(_CLAIM, *_columns(keys), owner, self._lease, self._retention)
+        async with self._connection() as connection:
+            rows = await connection.fetch(_CLAIM, *_columns(keys), owner, self._lease, self._retention)
         return {ClaimKey(row["scope"], row["id"]): ClaimState(row["state"]) for row in rows}
 
     async def confirm(self, keys: Collection[ClaimKey]) -> None:
         """See `DedupeStore.confirm`."""
-        with _driver_errors():
-            await self._pool.execute(_CONFIRM, *_columns(keys))
+        async with self._connection() as connection:
+            await connection.execute(_CONFIRM, *_columns(keys))
 
     async def release(self, keys: Collection[ClaimKey], *, owner: str) -> None:
         """See `DedupeStore.release`."""
-        with _driver_errors():
-            await self._pool.execute(_RELEASE, *_columns(keys), owner)
+        async with self._connection() as connection:
+            await connection.execute(_RELEASE, *_columns(keys), owner)
 
     async def prune(self, limit: int) -> int:
         """Delete at most `limit` rows that have outlived the retention, done or abandoned; say how many."""
-        with _driver_errors():
-            deleted: int = await self._pool.fetchval(_PRUNE, limit, self._retention)
+        async with self._connection() as connection:
+            deleted: int = await connection.fetchval(_PRUNE, limit, self._retention)
         return deleted
 
     async def close(self) -> None:
         """Give back the connections; whatever is still under way on them is cut off."""
         self._pool.terminate()
 
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[PoolConnectionProxy]:
+        # The time-out bounds giving the connection back as well: a statement that was given up is cancelled then, and
+        # a server that has fallen silent would be waited for without end.
+        try:
+            async with self._pool.acquire(timeout=CONNECTION_SECONDS_MAX) as connection:
+                yield connection
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+            raise DedupeUnavailable(f"the dedupe store failed: {type(error).__name__}") from error
+
 
 def _columns(keys: Collection[ClaimKey]) -> tuple[list[str], list[str]]:
     """Split keys into columns, unique (one statement may not touch a row twice) and sorted (unsorted ones deadlock)."""
     ordered = sorted(set(keys))
     return [key.scope for key in ordered], [key.id for key in ordered]
-
-
-@contextmanager
-def _driver_errors() -> Iterator[None]:
-    try:
-        yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
-        raise DedupeUnavailable(f"the dedupe store failed: {type(error).__name__}") from error

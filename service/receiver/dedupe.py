@@ -33,16 +33,13 @@ from service.errors import (
     ShuttingDown,
     Unavailable,
 )
-from service.events import ClaimKey, ClaimState, Position
+from service.events import ClaimKey, ClaimState, DedupeMark, Position
 from service.ports import DedupeStore
-
-Checked: TypeAlias = Literal["checked", "unchecked"]
-"""The record header `dedupe`: whether a dedupe store vouches for the record being the first of its event."""
 
 OnError: TypeAlias = Literal["publish", "refuse"]
 """What to do with an event while the store is away: publish it unchecked, or have Stripe send it again."""
 
-Publish: TypeAlias = Callable[[Checked], Awaitable[Position]]
+Publish: TypeAlias = Callable[[DedupeMark], Awaitable[Position]]
 """Publish the record with this `dedupe` header and return once it is acknowledged.
 
 Its deadline is its own: at most the lease's length from now, and best a little beyond that of the answer, so that an
@@ -214,7 +211,7 @@ class Deduplicator:
         self._confirms.add(key)
         return position
 
-    async def _claim(self, key: ClaimKey, flight: "_Flight", deadline: float) -> Checked | None:
+    async def _claim(self, key: ClaimKey, flight: "_Flight", deadline: float) -> DedupeMark | None:
         """Get the right to publish; None where the event is published."""
         loop = asyncio.get_running_loop()
         delay = POLL_SECONDS_FIRST

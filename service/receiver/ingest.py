@@ -9,6 +9,7 @@ from service.errors import RecordTooLarge
 from service.events import (
     Accepted,
     ClaimKey,
+    DedupeMark,
     Delivery,
     Duplicate,
     IngestOutcome,
@@ -22,7 +23,7 @@ from service.events import (
 from service.normalize import normalize
 from service.ports import Clock, Publisher
 from service.receiver.dedupe import Deduplicator
-from service.records import DedupeMark, Topics, encode, marked, quarantine
+from service.records import Topics, encode, marked, quarantine
 from service.signature import verify
 
 EVENT_SCOPE: Final = "event"

@@ -26,7 +26,7 @@ def configure(format_: Literal["auto", "json", "console"], level: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if readable else "iso", utc=not readable, key="timestamp"),
     ]
     rendering: list[Callable[..., Any]] = (
         [
@@ -54,6 +54,8 @@ def configure(format_: Literal["auto", "json", "console"], level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    # It warns of every retry, which is what the supervised producer is for; below INFO it shows keys and values.
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
     threshold = logging.getLevelNamesMapping()[level.upper()]
     logging.getLogger("service").setLevel(threshold)
     structlog.configure(

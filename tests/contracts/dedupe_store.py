@@ -178,6 +178,16 @@ class DedupeStoreContract:
 
         assert Counter(answers) == {NEW: 1, IN_FLIGHT: 19}
 
+    async def test_of_many_concurrent_claimers_one_gets_a_key_whose_retention_has_passed(
+        self, harness: DedupeHarness
+    ) -> None:
+        await harness.store.confirm([key("evt_1")])
+        await harness.let_retention_pass()
+
+        answers = await asyncio.gather(*(claim(harness, "evt_1", owner=f"owner {n}") for n in range(20)))
+
+        assert Counter(answers) == {NEW: 1, IN_FLIGHT: 19}
+
     async def test_claims_confirms_and_releases_of_the_same_keys_at_once_do_not_deadlock(
         self, harness: DedupeHarness
     ) -> None:

@@ -20,8 +20,8 @@ from service.errors import (
     RecordTooLarge,
     ShuttingDown,
 )
-from service.events import ClaimKey, ClaimState, Position
-from service.receiver.dedupe import Checked, Deduplicator, Finding, OnError, Operation
+from service.events import ClaimKey, ClaimState, DedupeMark, Position
+from service.receiver.dedupe import Deduplicator, Finding, OnError, Operation
 from tests.support.waiting import eventually
 
 KEY = ClaimKey("event", "evt_1")
@@ -82,10 +82,10 @@ class Broker:
 
     failures: list[Exception] = field(default_factory=list)
     acks: asyncio.Event = field(default_factory=asyncio.Event)
-    published: list[Checked] = field(default_factory=list)
+    published: list[DedupeMark] = field(default_factory=list)
     acknowledged: int = 0
 
-    async def publish(self, dedupe: Checked) -> Position:
+    async def publish(self, dedupe: DedupeMark) -> Position:
         self.published.append(dedupe)
         await self.acks.wait()
         if self.failures:

@@ -74,7 +74,8 @@ def test_the_level_is_kept_and_libraries_speak_only_of_trouble(capsys: pytest.Ca
     configure("json", "info")
 
     structlog.get_logger("service.test").debug("not.shown")
-    logging.getLogger("aiokafka").info("not shown")
-    logging.getLogger("aiokafka").warning("shown")
+    logging.getLogger("aiokafka").warning("not shown: its retries")
+    logging.getLogger("aiohttp").info("not shown")
+    logging.getLogger("aiohttp").warning("shown")
 
     assert [orjson.loads(line)["event"] for line in lines(capsys)] == ["shown"]

@@ -1,0 +1,301 @@
+"""Composition: the only module that names concrete adapters. Builds and runs the processes from a `Config`."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from service.adapters import kafka_topics
+from service.adapters.dedupe_memory import MemoryDedupeStore
+from service.adapters.dedupe_postgres import PostgresDedupeStore
+from service.adapters.kafka_publisher import KafkaPublisher
+from service.adapters.kafka_security import KafkaSecurity, SaslCredentials, tls_context
+from service.adapters.kafka_source import KafkaRecordSource
+from service.adapters.kafka_topics import TopicChange, TopicSpec
+from service.adapters.migrations import MigrationResult
+from service.adapters.migrations import migrate as migrate_database
+from service.adapters.postgres_store import PostgresProjectionStore
+from service.admin import build_admin, serve_admin
+from service.clock import SystemClock
+from service.config import Config, allowed_networks
+from service.consumer.loop import Consumer
+from service.errors import BrokerUnavailable, DedupeUnavailable
+from service.ports import DedupeStore
+from service.projections import PROJECTIONS
+from service.receiver.dedupe import Deduplicator
+from service.receiver.http import RUNNER_OPTIONS, Limits, Receiver, build_app
+from service.receiver.ingest import Ingest
+from service.records import Topics, dead_letter, decode, quarantine_bytes_min, topic_configs
+from service.telemetry.metrics import ConsumerMetrics, PublisherMetrics, ReceiverMetrics, registry
+from service.telemetry.observers import ConsumerMetricsObserver, DedupeMetricsObserver, MeteredPublisher
+
+BACKLOG: Final = 1024
+DEDUPE_MEMORY_ENTRIES_MAX: Final = 1_000_000
+PRUNE_INTERVAL_SECONDS: Final = 60.0
+PRUNE_BATCH: Final = 5_000
+START_RETRY_SECONDS: Final = 2.0
+
+_log: Final = structlog.get_logger("service.process")
+
+
+async def receive(config: Config) -> None:
+    """Run a receiver until SIGTERM or SIGINT, then drain: answer what is in flight, take nothing new."""
+    async with stop_signals() as stop, receiver(config):
+        _log.info("receiver.started", host=config.receiver.host, port=config.receiver.port)
+        await stop.wait()
+        _log.info("receiver.stopping")
+    _log.info("receiver.stopped")
+
+
+async def consume(config: Config, projection: str) -> None:
+    """Run a projection's consumer until SIGTERM or SIGINT; the batch in hand is finished."""
+    async with stop_signals() as stop:
+        _log.info("consumer.started", projection=projection)
+        await run_consumer(config, projection, stop)
+    _log.info("consumer.stopped", projection=projection)
+
+
+def migrate(config: Config) -> Mapping[str, MigrationResult]:
+    """Migrate the database, and the dedupe store's where it is another Postgres."""
+    urls = {"database": config.database_url}
+    if config.dedupe_url != config.database_url and not config.dedupe_url.startswith("memory:"):
+        urls["dedupe"] = config.dedupe_url
+    return {store: migrate_database(url) for store, url in urls.items()}
+
+
+async def apply_topics(config: Config, *, add_partitions: bool = False) -> list[TopicChange]:
+    """Create the topics, bring the settings of those that exist into line, say what differs."""
+    specs = topic_specs(config)
+    async with kafka_topics.admin_client(config.kafka.bootstrap_servers, security=kafka_security(config)) as admin:
+        changes = await kafka_topics.apply(admin, specs)
+        if add_partitions:
+            changes += await kafka_topics.add_partitions(admin, specs)
+    return changes
+
+
+def topic_specs(config: Config) -> list[TopicSpec]:
+    """The topics as they should be."""
+    configs = topic_configs(Topics(config.kafka.topic_prefix), max_body_bytes=config.receiver.max_body_bytes)
+    return [
+        TopicSpec(
+            name=name,
+            partitions=config.kafka.partitions,
+            replication_factor=config.kafka.replication_factor,
+            configs={
+                "min.insync.replicas": str(config.kafka.min_insync_replicas),
+                **{key: str(value) for key, value in values.items()},
+            },
+        )
+        for name, values in configs.items()
+    ]
+
+
+@asynccontextmanager
+async def receiver(config: Config) -> AsyncIterator[str]:
+    """A receiver that serves inside the block, and drains at its end; its public URL."""
+    endpoints = config.webhook_endpoints()
+    metrics_registry = registry()
+    metrics = ReceiverMetrics(metrics_registry)
+    topics = Topics(config.kafka.topic_prefix)
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        publisher_metrics = PublisherMetrics(metrics_registry)
+        publisher = kafka_publisher(
+            config,
+            publisher_metrics,
+            topics=(*topics.data, topics.quarantine),
+            minimum_bytes={topics.quarantine: quarantine_bytes_min(config.receiver.max_body_bytes)},
+        )
+        await publisher.start()
+        stack.push_async_callback(publisher.close)
+        store = await stack.enter_async_context(_dedupe_store(config))
+        deduplicator = Deduplicator(
+            store,
+            DedupeMetricsObserver(metrics),
+            on_error=config.dedupe.on_error,
+            timeout_seconds=config.dedupe.timeout_seconds,
+        )
+        stack.push_async_callback(partial(deduplicator.close, timeout_seconds=config.receiver.shutdown_timeout_seconds))
+        public = Receiver(
+            endpoints={endpoint.path: endpoint for endpoint in endpoints},
+            ingest=Ingest(
+                publisher=MeteredPublisher(publisher, publisher_metrics),
+                deduplicator=deduplicator,
+                clock=clock,
+                topics=topics,
+                include_raw=config.kafka.include_raw,
+                tolerance_seconds=config.receiver.tolerance_seconds,
+            ),
+            limits=Limits(
+                max_body_bytes=config.receiver.max_body_bytes,
+                max_in_flight=config.receiver.max_in_flight,
+                answer_timeout_seconds=config.receiver.answer_timeout_seconds,
+            ),
+            metrics=metrics,
+            allowed_networks=allowed_networks(config.receiver.allow_ips),
+        )
+
+        def problems() -> list[str]:
+            found = ["shutting down"] if public.draining else []
+            return found + ([publisher.problem] if publisher.problem else [])
+
+        admin = await serve_admin(build_admin(metrics_registry, problems), config.admin.host, config.admin.port)
+        stack.push_async_callback(admin.cleanup)
+        url = await stack.enter_async_context(_public_listener(public, config))
+        yield url
+
+
+@asynccontextmanager
+async def _public_listener(public: Receiver, config: Config) -> AsyncIterator[str]:
+    timeout_seconds = config.receiver.shutdown_timeout_seconds
+    runner = web.AppRunner(build_app(public), shutdown_timeout=timeout_seconds, **RUNNER_OPTIONS)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, config.receiver.host, config.receiver.port, backlog=BACKLOG).start()
+        host, port = runner.addresses[0][:2]
+        yield f"http://{host}:{port}"
+    finally:
+        # Kept-alive connections get 503 from here on; the listening socket closes with the clean-up, which waits for
+        # the deliveries in flight.
+        public.draining = True
+        await runner.cleanup()
+
+
+async def run_consumer(config: Config, name: str, stop: asyncio.Event) -> None:
+    """Run a projection's consumer until `stop` is set, then finish the batch in hand."""
+    projection = PROJECTIONS[name]
+    topics = Topics(config.kafka.topic_prefix)
+    group = topics.group(name)
+    metrics_registry = registry()
+    observer = ConsumerMetricsObserver(name, ConsumerMetrics(metrics_registry))
+    async with AsyncExitStack() as stack:
+        admin = await serve_admin(
+            build_admin(metrics_registry, observer.not_ready), config.admin.host, config.admin.port
+        )
+        stack.push_async_callback(admin.cleanup)
+        publisher = kafka_publisher(config, PublisherMetrics(metrics_registry), topics=(topics.dead_letter,))
+        await publisher.start()
+        stack.push_async_callback(publisher.close)
+        cluster_id = await _cluster_id(config, stop)
+        if cluster_id is None:
+            return
+        store = await PostgresProjectionStore.open(
+            config.database_url, projection, consumer_group=group, cluster_id=cluster_id
+        )
+        stack.push_async_callback(store.close)
+        source = KafkaRecordSource(
+            config.kafka.bootstrap_servers,
+            topics=[topics.of(category) for category in projection.categories],
+            group=group,
+            security=kafka_security(config),
+        )
+        await source.start()
+        stack.push_async_callback(source.close)
+        consumer = Consumer(
+            name,
+            source,
+            store,
+            publisher,
+            decode=decode,
+            build_dead_letter=partial(dead_letter, topics=topics, consumer_group=group),
+            observer=observer,
+            clock=SystemClock(),
+        )
+        await consumer.run(stop)
+
+
+async def _cluster_id(config: Config, stop: asyncio.Event) -> str | None:
+    """The cluster's id, however long Kafka takes to answer; None when told to stop before."""
+    while not stop.is_set():
+        try:
+            async with kafka_topics.admin_client(
+                config.kafka.bootstrap_servers, security=kafka_security(config)
+            ) as admin:
+                return await kafka_topics.cluster_id(admin)
+        except BrokerUnavailable as error:
+            _log.warning("consumer.waiting", reason=str(error))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), START_RETRY_SECONDS)
+    return None
+
+
+def kafka_publisher(
+    config: Config,
+    metrics: PublisherMetrics,
+    *,
+    topics: tuple[str, ...],
+    minimum_bytes: Mapping[str, int] | None = None,
+) -> KafkaPublisher:
+    """A publisher on the configured cluster."""
+    return KafkaPublisher(
+        config.kafka.bootstrap_servers,
+        topics=topics,
+        minimum_bytes=minimum_bytes,
+        security=kafka_security(config),
+        compression=config.kafka.compression,
+        on_replaced=lambda reason: metrics.replaced.labels(reason).inc(),
+        on_up=metrics.up.set,
+    )
+
+
+def kafka_security(config: Config) -> KafkaSecurity:
+    """TLS and SASL as configured."""
+    given = config.kafka.security
+    return KafkaSecurity(
+        protocol=given.protocol,
+        tls=tls_context(ca_file=given.ca_file, certificate_file=given.certificate_file, key_file=given.key_file)
+        if given.protocol.endswith("SSL")
+        else None,
+        sasl=SaslCredentials(given.sasl_mechanism, given.username, given.password)
+        if given.protocol.startswith("SASL") and given.username and given.password
+        else None,
+    )
+
+
+@asynccontextmanager
+async def _dedupe_store(config: Config) -> AsyncIterator[DedupeStore]:
+    if config.dedupe_url.startswith("memory:"):
+        yield MemoryDedupeStore(
+            SystemClock(),
+            retention_seconds=config.dedupe.retention_days * 86_400,
+            max_entries=DEDUPE_MEMORY_ENTRIES_MAX,
+        )
+        return
+    store = await PostgresDedupeStore.connect(config.dedupe_url, retention_days=config.dedupe.retention_days)
+    pruning = asyncio.create_task(_prune(store), name="dedupe-prune")
+    try:
+        yield store
+    finally:
+        pruning.cancel()
+        await asyncio.gather(pruning, return_exceptions=True)
+        await store.close()
+
+
+async def _prune(store: PostgresDedupeStore) -> None:
+    """Forget what is past its retention, in small batches, for as long as the process runs."""
+    while True:
+        await asyncio.sleep(PRUNE_INTERVAL_SECONDS)
+        try:
+            while await store.prune(PRUNE_BATCH) == PRUNE_BATCH:
+                pass
+        except DedupeUnavailable as error:
+            _log.warning("dedupe.prune_failed", reason=str(error))
+
+
+@asynccontextmanager
+async def stop_signals() -> AsyncIterator[asyncio.Event]:
+    """An event that SIGTERM and SIGINT set, inside the block."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,1 @@
+"""The consumer: records in, rows out, exactly once in effect."""

@@ -1,0 +1,290 @@
+"""The consumer's loop: position, fetch, decode, apply, commit; on ports alone.
+
+Where a partition is read from is decided here and by the database only: a partition that is newly assigned, or whose
+fence was lost, is unpositioned, and the source hands out none of its records until it has been sought to what the
+database says. The offset committed to Kafka afterwards is for lag metrics.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias, TypeVar
+
+import structlog
+
+from service.consumer.dead_letter import BuildDeadLetter, DeadLetterLimit, refused
+from service.consumer.observer import BatchReport, ConsumerObserver
+from service.errors import BrokerUnavailable, FenceLost, IngestError, OffsetOutOfRange, RowRefused, StoreUnavailable
+from service.events import ConsumedEvent, ConsumedRecord, InvalidRecord, Partition
+from service.ports import Applied, Batch, Clock, ProjectionStore, Publisher, RecordSource
+
+_log: Final = structlog.get_logger(__name__)
+
+_Item: TypeAlias = ConsumedEvent | InvalidRecord
+_T = TypeVar("_T")
+
+
+class _GivenBack(Exception):
+    """A batch was held for as long as it may be, or the stop has come, and the other side is still away."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerLimits:
+    """The bounds of everything that the loop does; seconds, unless named otherwise."""
+
+    batch_records: int = 500
+    fetch_wait: float = 1.0
+    backoff_min: float = 0.1
+    backoff_max: float = 15.0
+    hold: float = 60.0
+    """How long a batch is tried again while in hand. Then it is given back and fetched anew, so that polling goes on:
+    a member that has not polled for `max.poll.interval.ms` is out of its group."""
+    publish: float = 10.0
+    lag_interval: float = 5.0
+    recheck: float = 30.0
+    """How often a stopped partition is looked at again: a person may have set its offset right."""
+
+
+class Consumer:
+    """Applies a consumer group's records to one projection. `run` it once.
+
+    What it is given stays its giver's to close.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: RecordSource,
+        store: ProjectionStore,
+        dead_letters: Publisher,
+        *,
+        decode: Callable[[ConsumedRecord], _Item],
+        build_dead_letter: BuildDeadLetter,
+        observer: ConsumerObserver,
+        clock: Clock,
+        limit: DeadLetterLimit | None = None,
+        limits: ConsumerLimits | None = None,
+        jitter: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._dead_letters = dead_letters
+        self._decode = decode
+        self._build_dead_letter = build_dead_letter
+        self._observer = observer
+        self._clock = clock
+        self._limit = limit or DeadLetterLimit()
+        self._limits = limits or ConsumerLimits()
+        self._jitter = jitter
+        self._log = _log.bind(projection=name)
+        self._stop = asyncio.Event()
+        self._positions: dict[Partition, int] = {}
+        self._out_of_range: dict[Partition, float] = {}
+        self._problems: frozenset[str] | None = None
+        self._setbacks = 0
+        self._fetch_seconds = 0.0
+        self._lag_due = 0.0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume until `stop` is set, then finish the batch in hand; where the store is away, leave it to the next.
+
+        Raises `ForeignCluster` and `DeadLetterLimitReached`, which a person must decide about, and everything that
+        nobody foresaw: a consumer that guesses is worse than one that stands still.
+        """
+        self._stop = stop
+        while not stop.is_set():
+            try:
+                await self._position()
+                started = self._clock.monotonic()
+                records = await self._source.fetch(
+                    max_records=self._limits.batch_records, timeout_seconds=self._limits.fetch_wait
+                )
+                self._fetch_seconds = self._clock.monotonic() - started
+                await self._work_off(records)
+                await self._report_lag()
+            except (StoreUnavailable, BrokerUnavailable, FenceLost, OffsetOutOfRange) as error:
+                # A position that fell out of the log while we stood there is looked at again by `_position`.
+                await self._set_back(error)
+            except _GivenBack:
+                continue
+
+    async def _position(self) -> None:
+        """Seek every partition that waits for it."""
+        waiting = self._source.unpositioned()
+        for gone in self._out_of_range.keys() - set(waiting):
+            del self._out_of_range[gone]
+        for partition in sorted(waiting):
+            if self._out_of_range.get(partition, 0.0) > self._clock.monotonic():
+                continue
+            try:
+                offset = await self._start_of(partition)
+            except OffsetOutOfRange as error:
+                if partition not in self._out_of_range:
+                    self._log.error("partition.stopped", **_where(partition), reason=error.tag, detail=str(error))
+                self._out_of_range[partition] = self._clock.monotonic() + self._limits.recheck
+                continue
+            self._out_of_range.pop(partition, None)
+            self._positions[partition] = offset
+            self._source.seek(partition, offset)
+            self._log.info("partition.positioned", **_where(partition), offset=offset)
+        self._report_problems()
+
+    async def _start_of(self, partition: Partition) -> int:
+        stored = await self._store.next_offset(partition)
+        first, end = await self._source.bounds(partition)
+        if stored is None:
+            return first
+        if first <= stored <= end:
+            return stored
+        raise OffsetOutOfRange(
+            f"the stored offset {stored} is outside the log, which goes from {first} to {end}: records were deleted "
+            "before they were read, or the topic was made anew. Other partitions go on. To go on with what is there, "
+            "delete the partition's row from consumer_offsets: it is read from the log's start within "
+            f"{self._limits.recheck:g} s, and nothing is applied twice. `stripe-ingest reconcile` brings back what "
+            "Stripe still has."
+        )
+
+    async def _work_off(self, records: Sequence[ConsumedRecord]) -> None:
+        """Apply or dead-letter fetched records; where that cannot be done, give them back before raising."""
+        if not records:
+            self._setbacks = 0
+            return
+        partitions = {record.partition for record in records}
+        try:
+            await self._settle([self._decode(record) for record in records])
+        except (_GivenBack, FenceLost):
+            self._source.unposition(partitions)
+            raise
+        self._setbacks = 0
+        self._report_problems()
+        await self._source.commit({partition: self._positions[partition] for partition in partitions})
+
+    async def _settle(self, items: Sequence[_Item]) -> None:
+        """Apply what can be applied; halve what has poison in it until the poison stands alone, in order.
+
+        Depth: log2 of the batch.
+        """
+        events = [item for item in items if isinstance(item, ConsumedEvent)]
+        if len(events) == len(items):
+            try:
+                await self._apply(events)
+            except RowRefused as error:
+                if len(events) == 1:
+                    await self._bury(refused(events[0], error.sqlstate))
+                    return
+            else:
+                return
+        elif len(items) == 1:
+            (item,) = items
+            if isinstance(item, InvalidRecord):
+                await self._bury(item)
+            return
+        middle = len(items) // 2
+        await self._settle(items[:middle])
+        await self._settle(items[middle:])
+
+    async def _apply(self, events: Sequence[ConsumedEvent]) -> None:
+        started = self._clock.monotonic()
+        applied = await self._commit(events, [consumed.record for consumed in events])
+        counts: dict[Partition, int] = {}
+        for consumed in events:
+            counts[consumed.record.partition] = counts.get(consumed.record.partition, 0) + 1
+        for partition, count in counts.items():
+            self._limit.applied(partition, count)
+        report = BatchReport(
+            records=len(events),
+            applied=applied,
+            ignored=len({c.event.event_id for c in events}) - applied.applied - applied.already_applied,
+            fetch_seconds=self._fetch_seconds,
+            apply_seconds=self._clock.monotonic() - started,
+            oldest_seconds=(self._clock.now() - min(c.event.received_at for c in events)).total_seconds(),
+        )
+        self._observer.batch_applied(report)
+        self._log.info(
+            "batch.applied",
+            records=report.records,
+            partitions=len(counts),
+            applied=applied.applied,
+            already_applied=applied.already_applied,
+            ignored=report.ignored,
+            refolded=applied.refolded,
+            undecided=applied.undecided,
+            fetch_seconds=round(report.fetch_seconds, 4),
+            apply_seconds=round(report.apply_seconds, 4),
+            oldest_seconds=round(report.oldest_seconds, 3),
+        )
+
+    async def _bury(self, invalid: InvalidRecord) -> None:
+        """Dead-letter a record, then pass its offset: a crash in between buries it twice, never not at all."""
+        partition = invalid.record.partition
+        self._limit.dead(partition)
+        await self._insist(lambda: self._publish_dead_letter(invalid))
+        await self._commit((), [invalid.record])
+        self._observer.dead_lettered(invalid.reason)
+        self._log.error(
+            "record.dead_lettered",
+            **_where(partition),
+            offset=invalid.record.offset,
+            reason=invalid.reason,
+            detail=invalid.detail,
+        )
+
+    async def _publish_dead_letter(self, invalid: InvalidRecord) -> None:
+        deadline = asyncio.get_running_loop().time() + self._limits.publish
+        await self._dead_letters.publish(self._build_dead_letter(invalid), deadline=deadline)
+
+    async def _commit(self, events: Sequence[ConsumedEvent], records: Sequence[ConsumedRecord]) -> Applied:
+        """One transaction: the events, and the offsets of the records."""
+        next_offsets = {record.partition: record.next_offset for record in records}
+        batch = Batch(
+            events=events,
+            fetched_from={partition: self._positions[partition] for partition in next_offsets},
+            next_offsets=next_offsets,
+        )
+        applied = await self._insist(lambda: self._store.apply(batch))
+        self._positions |= next_offsets
+        return applied
+
+    async def _insist(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        """Try again while the other side is away, for as long as a batch may be held and nobody wants us to stop."""
+        give_back_at = self._clock.monotonic() + self._limits.hold
+        while True:
+            try:
+                return await attempt()
+            except (StoreUnavailable, BrokerUnavailable) as error:
+                await self._set_back(error)
+                if self._stop.is_set() or self._clock.monotonic() >= give_back_at:
+                    raise _GivenBack from error
+
+    async def _set_back(self, error: IngestError) -> None:
+        """Say what is wrong, and wait: exponentially, with full jitter, but never longer than until the stop."""
+        self._setbacks += 1
+        if isinstance(error, StoreUnavailable):
+            self._observer.store_retry(error.sqlstate)
+        if isinstance(error, FenceLost):
+            self._observer.fence_lost()
+        self._report_problems(error.tag)
+        ceiling = min(self._limits.backoff_max, self._limits.backoff_min * 2 ** min(self._setbacks, 32))
+        delay = self._jitter(self._limits.backoff_min, ceiling)
+        self._log.warning("consumer.set_back", reason=error.tag, detail=str(error), attempt=self._setbacks, wait=delay)
+        try:
+            await asyncio.wait_for(self._stop.wait(), delay)
+        except TimeoutError:
+            return
+
+    def _report_problems(self, *tags: str) -> None:
+        """Tell the observer what keeps us from being ready, when that has changed."""
+        problems = frozenset(tags) | ({OffsetOutOfRange.tag} if self._out_of_range else frozenset())
+        if problems != self._problems:
+            self._problems = problems
+            self._observer.problems(problems)
+
+    async def _report_lag(self) -> None:
+        if self._clock.monotonic() >= self._lag_due:
+            self._lag_due = self._clock.monotonic() + self._limits.lag_interval
+            self._observer.lag(await self._source.lag())
+
+
+def _where(partition: Partition) -> dict[str, str | int]:
+    return {"topic": partition.topic, "partition": partition.number}

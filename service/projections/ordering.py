@@ -1,0 +1,337 @@
+"""The one ordering rule: what an object's events come to, whatever the order and number of their arrivals.
+
+Stripe's `created` has whole seconds, and several events of one object often share one. Comparing events pairwise by
+several criteria is cyclic (active → past_due → active within a second), so nothing here is a comparator:
+
+1. Events are grouped by `created`; groups follow each other in time.
+2. Two Event objects for one change (Stripe sends such) are one: the second, by id, is a no-op.
+3. Inside a group, phases follow each other: snapshots, `*.created`, the rest; and after them, in the same order, what
+   says that the object has ended, `*.deleted` last of all. Inside a phase the canonical order is a total order: by
+   rank (below), then by event id.
+4. Links may change the canonical order inside a phase. A link holds when the fields that an event says it changed
+   (`previous`) had those old values just before it; the first link is to the state before that phase. Of all orders
+   of up to `PERMUTED_EVENTS_MAX` events the one with the most links wins, the first in canonical order among equals.
+   More events are chained link by link, and above `LINKED_EVENTS_MAX` they keep the canonical order.
+5. The end is final: once an object has ended (deleted, or a subscription canceled or expired), only events that say
+   so too still change it. Any other is a no-op, so that no late or stray update brings an object back.
+
+The result depends on the set of observations alone; `fold(new, after=state)` equals folding everything exactly when
+all of `new` is from later seconds than `state`.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise, permutations
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from service.contract import (
+    Charge,
+    CheckoutSession,
+    Data,
+    Dispute,
+    Invoice,
+    InvoicePayment,
+    Refund,
+    Subscription,
+)
+from service.projections.model import ObjectState, Observation
+
+PERMUTED_EVENTS_MAX: Final = 6
+"""6! = 720 orders are looked at, at most."""
+
+LINKED_EVENTS_MAX: Final = 50
+"""50² = 2500 pairs are asked for a link, at most: a few milliseconds."""
+
+SNAPSHOT_SUFFIX: Final = ".snapshot"
+"""A read of Stripe's API: it loses to events of its own second (they may be later), wins over all before."""
+
+STICKY_FIELDS: Final[Mapping[str, frozenset[str]]] = {
+    "payment_intent": frozenset({"invoice_id", "latest_charge_id", "payment_method_type"}),
+    "charge": frozenset(
+        {"invoice_id", "payment_intent_id", "balance_transaction_id", "payment_method_type", "amount_captured_minor"}
+    ),
+    "refund": frozenset({"charge_id", "payment_intent_id", "balance_transaction_id", "status"}),
+    "dispute": frozenset({"charge_id", "payment_intent_id"}),
+    "checkout_session": frozenset({"payment_intent_id", "subscription_id", "invoice_id"}),
+    "subscription": frozenset({"latest_invoice_id", "collection_method", "currency", "start_date"}),
+    "invoice": frozenset({"subscription_id", "payment_intent_id", "charge_id"}),
+    "invoice_payment": frozenset({"payment_intent_id", "charge_id"}),
+}
+"""Fields that only some API versions carry and that Stripe never takes back: their null does not erase a value."""
+
+_PAYMENT_INTENT_RANK: Final = {
+    "payment_intent.created": 0,
+    "payment_intent.requires_action": 1,
+    "payment_intent.partially_funded": 2,
+    "payment_intent.processing": 3,
+    "payment_intent.amount_capturable_updated": 4,
+    "payment_intent.payment_failed": 5,  # may follow processing: the status then goes back, the event does not
+    "payment_intent.succeeded": 6,
+    "payment_intent.canceled": 6,
+}
+_CHARGE_RANK: Final = {"charge.pending": 0, "charge.succeeded": 1, "charge.failed": 1, "charge.captured": 2,
+                       "charge.updated": 3, "charge.refunded": 3, "charge.expired": 4}  # fmt: skip
+_REFUND_RANK: Final = {"pending": 0, "requires_action": 1, "succeeded": 2, "canceled": 3, "failed": 4}
+_SUBSCRIPTION_RANK: Final = {"incomplete": 0, "trialing": 1, "active": 2, "past_due": 3, "unpaid": 4, "paused": 4,
+                             "incomplete_expired": 9, "canceled": 9}  # fmt: skip
+_INVOICE_RANK: Final = {"draft": 0, "open": 1, "uncollectible": 2, "paid": 3, "void": 3}
+_SESSION_RANK: Final = {"open": 0, "complete": 1, "expired": 1}
+_INVOICE_PAYMENT_RANK: Final = {"open": 0, "paid": 1, "canceled": 1}
+_DISPUTE_RANK: Final = {"warning_needs_response": 0, "warning_under_review": 1, "needs_response": 2,
+                        "under_review": 3, "warning_closed": 4, "prevented": 4, "won": 4, "lost": 4,
+                        "appeal_needs_response": 5, "appeal_under_review": 6}  # fmt: skip
+
+_ENDED_SUBSCRIPTION: Final = frozenset({"canceled", "incomplete_expired"})
+
+_Wire: TypeAlias = Mapping[str, Any]
+"""Data as JSON has it: `previous` is compared with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """An object's state, and which of the folded events changed nothing in it."""
+
+    state: ObjectState
+    no_ops: frozenset[str]
+
+
+def fold(observations: Iterable[Observation], *, after: ObjectState | None = None) -> Folded:
+    """Fold one object's observations, each of a later second than `after`.
+
+    Raises `ValueError` when there is nothing to fold, or when an observation is not later than `after`: such a one
+    needs the object's whole history.
+    """
+    ordered = sorted(observations, key=lambda o: (o.created_at, o.event_id))
+    if not ordered:
+        raise ValueError("nothing to fold")
+    if after is not None and ordered[0].created_at <= after.last_event_at:
+        raise ValueError("an observation of this second or an earlier one needs the whole history")
+    first, *rest = (list(second) for _, second in groupby(ordered, key=lambda o: o.created_at))
+    folded = _fold_second(first, after)
+    no_ops = folded.no_ops
+    for second in rest:
+        folded = _fold_second(second, folded.state)
+        no_ops |= folded.no_ops
+    return Folded(folded.state, no_ops)
+
+
+def is_deleted(state: ObjectState) -> bool:
+    """Whether Stripe has deleted the object; the state of a deleted object is its last."""
+    return state.last_event_type.endswith(".deleted")
+
+
+def _fold_second(second: Sequence[Observation], before: ObjectState | None) -> Folded:
+    distinct = _without_twins(second)
+    if before is not None and _is_end(before.last_event_type, before.data):
+        distinct = [o for o in distinct if _is_end(o.event_type, o.data)]
+        if not distinct:
+            return Folded(before, frozenset(o.event_id for o in second))
+    sequence, decided = _sequence(distinct, before)
+    no_ops = {o.event_id for o in second} - {o.event_id for o in sequence}
+    state = _step(before, sequence[0])
+    if before is not None and _says_the_same(before, state):
+        no_ops.add(state.last_event_id)
+    for observation in sequence[1:]:
+        earlier, state = state, _step(state, observation)
+        if _says_the_same(earlier, state):
+            no_ops.add(state.last_event_id)
+    if not decided:
+        state = replace(state, undecided=state.undecided + 1)
+    return Folded(state, frozenset(no_ops))
+
+
+def _without_twins(second: Sequence[Observation]) -> Sequence[Observation]:
+    """One second's observations (by event id) without those that repeat another one's type, data and `previous`."""
+    if len(second) == 1:
+        return second
+    distinct: dict[bytes, Observation] = {}
+    for o in second:
+        distinct.setdefault(msgspec.json.encode((o.event_type, o.data, o.previous), order="deterministic"), o)
+    return list(distinct.values())
+
+
+def _is_end(event_type: str, data: Data) -> bool:
+    """Whether nothing but the end itself can be said of the object after this."""
+    return event_type.endswith(".deleted") or (isinstance(data, Subscription) and data.status in _ENDED_SUBSCRIPTION)
+
+
+def _step(state: ObjectState | None, observation: Observation) -> ObjectState:
+    return ObjectState(
+        key=observation.key,
+        object_type=observation.object_type,
+        data=observation.data if state is None else _merge(observation.object_type, state.data, observation.data),
+        last_event_id=observation.event_id,
+        last_event_type=observation.event_type,
+        last_event_at=observation.created_at,
+        undecided=0 if state is None else state.undecided,
+    )
+
+
+def _merge(object_type: str, old: Data, new: Data) -> Data:
+    kept = {
+        name: value
+        for name in STICKY_FIELDS.get(object_type, ())
+        if getattr(new, name) is None and (value := getattr(old, name)) is not None
+    }
+    return msgspec.structs.replace(new, **kept) if kept else new
+
+
+def _says_the_same(earlier: ObjectState, later: ObjectState) -> bool:
+    return earlier.last_event_type == later.last_event_type and earlier.data == later.data
+
+
+def _sequence(second: Collection[Observation], before: ObjectState | None) -> tuple[Sequence[Observation], bool]:
+    """One second's observations in their order, and whether more than their ids decided what comes last."""
+    if len(second) == 1:
+        return list(second), True
+    canonical = sorted(second, key=lambda o: (_phase(o), _rank(o), o.event_id))
+    sequence: list[Observation] = []
+    decided = True
+    for _, phase in groupby(canonical, key=_phase):
+        last = sequence[-1].data if sequence else None if before is None else before.data
+        members, decided = _by_links(list(phase), last)
+        sequence += members
+    return sequence, decided
+
+
+def _phase(observation: Observation) -> tuple[bool, int]:
+    """The part of its second in which an observation belongs; no link moves it to another."""
+    event_type = observation.event_type
+    if event_type.endswith(SNAPSHOT_SUFFIX):
+        part = 0
+    elif event_type.endswith(".created"):
+        part = 1
+    elif event_type.endswith(".deleted"):
+        part = 3
+    else:
+        part = 2
+    return _is_end(event_type, observation.data), part
+
+
+def _by_links(canonical: Sequence[Observation], before: Data | None) -> tuple[Sequence[Observation], bool]:
+    """One phase's observations in the order that their links tell, and whether it is decided which is the last."""
+    if len(canonical) == 1:
+        return canonical, True
+    if len(canonical) > LINKED_EVENTS_MAX or not any(o.previous for o in canonical):
+        return canonical, _is_last_by_rank(canonical[-1], canonical)
+    links = _Links.between(canonical, before)
+    if len(canonical) > PERMUTED_EVENTS_MAX:
+        order = links.chained()
+        last = canonical[order[-1]]
+        decided = links.follows(order[-2], order[-1]) or _is_last_by_rank(last, canonical)
+        return [canonical[i] for i in order], decided
+    best, *equals = links.best_orders()
+    ranks = [_rank(o) for o in canonical]
+    decided = not any(
+        canonical[order[-1]].data != canonical[best[-1]].data and [ranks[i] for i in order] == [ranks[i] for i in best]
+        for order in equals
+    )
+    return [canonical[i] for i in best], decided
+
+
+def _is_last_by_rank(last: Observation, members: Iterable[Observation]) -> bool:
+    rank = _rank(last)
+    return not any(_rank(other) == rank and other.data != last.data for other in members)
+
+
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """Which of one phase's observations, by their place in canonical order, can follow the state before or another."""
+
+    first: Sequence[bool]
+    next: Sequence[Sequence[bool]]
+
+    @classmethod
+    def between(cls, canonical: Sequence[Observation], before: Data | None) -> "_Links":
+        wires = [_wire(o.data) for o in canonical]
+        start = {} if before is None else _wire(before)
+        return cls(
+            first=[_holds(o.previous, start) for o in canonical],
+            next=[[_holds(o.previous, wire) for o in canonical] for wire in wires],
+        )
+
+    def follows(self, earlier: int, later: int) -> bool:
+        return self.next[earlier][later]
+
+    def best_orders(self) -> Sequence[tuple[int, ...]]:
+        """All orders with the most links, in canonical order."""
+        best: list[tuple[int, ...]] = []
+        most = -1
+        for order in permutations(range(len(self.first))):
+            links = self.first[order[0]] + sum(self.next[i][j] for i, j in pairwise(order))
+            if links > most:
+                best, most = [order], links
+            elif links == most:
+                best.append(order)
+        return best
+
+    def chained(self) -> Sequence[int]:
+        """An order made link by link.
+
+        Next is what follows the one before, else what follows none of those left (a chain begins there), else the
+        first left in canonical order.
+        """
+        left = list(range(len(self.first)))
+        follows = self.first
+        followed = [sum(row[j] for i, row in enumerate(self.next) if i != j) for j in left]
+        order: list[int] = []
+        while left:
+            chosen = _first(j for j in left if follows[j])
+            if chosen is None:
+                chosen = _first(j for j in left if not followed[j])
+            if chosen is None:
+                chosen = left[0]
+            left.remove(chosen)
+            order.append(chosen)
+            follows = self.next[chosen]
+            for j in left:
+                followed[j] -= follows[j]
+        return order
+
+
+def _first(candidates: Iterator[int]) -> int | None:
+    return next(candidates, None)
+
+
+def _wire(data: Data) -> _Wire:
+    # Through JSON and back: `to_builtins` would leave tuples, which never equal the lists of `previous`.
+    wire: _Wire = msgspec.json.decode(msgspec.json.encode(data))
+    return wire
+
+
+def _holds(previous: Mapping[str, Any] | None, state: _Wire) -> bool:
+    """Whether the state has all the old values; an event that changed nothing we know is linked to nothing."""
+    return bool(previous) and bool(state) and all(state.get(name) == old for name, old in (previous or {}).items())
+
+
+def _rank(observation: Observation) -> tuple[int, ...]:
+    """Where an observation stands in its phase, by what its type or status says."""
+    event_type, data = observation.event_type, observation.data
+    match data:
+        case Charge():
+            # Counters that only grow (but for a refund that fails, which `previous` tells) break ties among updates.
+            return (
+                _CHARGE_RANK.get(event_type, 3),
+                data.amount_captured_minor or 0,
+                data.amount_refunded_minor or 0,
+            )
+        case Refund():
+            return (_REFUND_RANK.get(data.status or "", 0),)
+        case Subscription():
+            return (_SUBSCRIPTION_RANK.get(data.status or "", 2),)
+        case Invoice():
+            return (
+                _INVOICE_RANK.get(data.status or "", 0),
+                data.amount_paid_minor or 0,
+                data.attempt_count or 0,
+            )
+        case CheckoutSession():
+            return (_SESSION_RANK.get(data.status or "", 0), int(data.payment_status == "paid"))
+        case InvoicePayment():
+            return (_INVOICE_PAYMENT_RANK.get(data.status or "", 0),)
+        case Dispute():
+            return (_DISPUTE_RANK.get(data.status or "", 0),)
+        case _:
+            return (_PAYMENT_INTENT_RANK.get(event_type, 3),)

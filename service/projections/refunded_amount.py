@@ -1,0 +1,73 @@
+"""How much of a payment was refunded, as far as its charges and refunds say: neither alone is enough.
+
+A charge's `amount_refunded` counts every refund that is pending or succeeded, also those of which no refund event
+ever came; but it is as old as the charge's last event, and Stripe does not promise a charge event when a refund fails.
+Refund events are about one refund each, and need not have come for every one that a charge counts. So, per charge:
+
+    its total
+    - the refunds in it that failed or were canceled since     (see `_taken_back`)
+    + the succeeded refunds created after its last event       (the total cannot know them)
+
+and never less than its succeeded refunds come to. Refunds of a charge that was not seen, or whose events do not say a
+total, count when they succeeded. All of it is a function of the states, in no order.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+from service.contract import Charge, Refund
+from service.projections.model import ObjectState
+
+_TAKEN_BACK: Final = frozenset({"failed", "canceled"})
+
+
+def refunded_amount(
+    charges: Iterable[tuple[ObjectState, Charge]],
+    refunds: Iterable[tuple[ObjectState, Refund]],
+    main_charge_id: str | None,
+) -> int:
+    """What was refunded, in the currency's minor unit. A refund that names no charge is the main charge's."""
+    by_charge: defaultdict[str | None, list[tuple[ObjectState, Refund]]] = defaultdict(list)
+    for state, refund in refunds:
+        by_charge[refund.charge_id or main_charge_id].append((state, refund))
+    total = 0
+    for state, charge in charges:
+        total += _of_charge(charge, state.last_event_at, by_charge.pop(charge.charge_id, []))
+    return total + sum(_succeeded(refund for _, refund in rest) for rest in by_charge.values())
+
+
+def _of_charge(charge: Charge, as_of: datetime, refunds: Sequence[tuple[ObjectState, Refund]]) -> int:
+    succeeded = _succeeded(refund for _, refund in refunds)
+    if charge.amount_refunded_minor is None:
+        return succeeded
+    later = _succeeded(refund for _, refund in refunds if _is_after(refund, as_of))
+    counted = [(state, refund) for state, refund in refunds if not _is_after(refund, as_of)]
+    return max(
+        charge.amount_refunded_minor - _taken_back(charge.amount_refunded_minor, as_of, counted) + later, succeeded
+    )
+
+
+def _taken_back(total: int, as_of: datetime, refunds: Sequence[tuple[ObjectState, Refund]]) -> int:
+    """How much of a charge's total failed or was canceled since.
+
+    A refund whose last event is older than the charge's is out of the total already. One of the same second may be
+    in it or not (Stripe's seconds do not tell), and so may one that failed before and was only touched since; it is
+    in it if the total has room for it beside the refunds that still stand.
+    """
+    standing = sum(refund.amount_minor or 0 for _, refund in refunds if refund.status not in _TAKEN_BACK)
+    taken_back = 0
+    for state, refund in sorted(refunds, key=lambda r: (r[0].last_event_at, r[1].refund_id)):
+        amount = refund.amount_minor or 0
+        if refund.status in _TAKEN_BACK and state.last_event_at >= as_of and total - taken_back - amount >= standing:
+            taken_back += amount
+    return taken_back
+
+
+def _is_after(refund: Refund, as_of: datetime) -> bool:
+    return refund.created_at is not None and refund.created_at > as_of
+
+
+def _succeeded(refunds: Iterable[Refund]) -> int:
+    return sum(refund.amount_minor or 0 for refund in refunds if refund.status == "succeeded")

@@ -1,0 +1,46 @@
+"""The rows that the projections make fit the tables that the migrations make."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from service.contract import Data, Invoice, PaymentIntent, Refund, Subscription, SubscriptionItem
+from service.projections import PROJECTIONS
+from tests.support.histories import event, oracle_rows
+
+MIGRATION = Path(__file__).parents[2] / "service/sql/migrations/sql/0001_projections.sql"
+
+SUBSCRIPTION = Subscription(subscription_id="sub_1", items=(SubscriptionItem(subscription_item_id="si_1"),))
+
+
+def columns_in_migration(table: str) -> set[str]:
+    definition = re.search(rf"CREATE TABLE {table} \((.*?)\n\)", MIGRATION.read_text(encoding="utf-8"), re.DOTALL)
+    assert definition is not None
+    return set(re.findall(r'^    "?([a-z_]+)"? +[a-z]', definition[1], re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("projection", "table", "id_column", "event_type", "data"),
+    [
+        ("payments", "payments", "payment_id", "payment_intent.created", PaymentIntent(payment_intent_id="pi_1")),
+        ("refunds", "refunds", "refund_id", "refund.created", Refund(refund_id="re_1")),
+        ("subscriptions", "subscriptions", "subscription_id", "customer.subscription.created", SUBSCRIPTION),
+        ("subscriptions", "subscription_items", "subscription_item_id", "customer.subscription.created", SUBSCRIPTION),
+        ("subscriptions", "invoices", "invoice_id", "invoice.created", Invoice(invoice_id="in_1")),
+    ],
+)
+def test_a_row_has_exactly_its_tables_columns(
+    projection: str, table: str, id_column: str, event_type: str, data: Data
+) -> None:
+    rows = oracle_rows(PROJECTIONS[projection], [event(event_type, data)])
+    (columns,) = [columns for (name, _), columns in rows.items() if name == table]
+    assert set(columns) == columns_in_migration(table) - {"account", "livemode", id_column, "applied_at"}
+
+
+def test_every_projection_is_named_as_its_ledger_and_topics_are() -> None:
+    assert {name: (p.name, p.ledger, p.categories) for name, p in PROJECTIONS.items()} == {
+        "payments": ("payments", "payment_events", ("payment", "refund")),
+        "refunds": ("refunds", "refund_events", ("refund",)),
+        "subscriptions": ("subscriptions", "subscription_events", ("subscription",)),
+    }
