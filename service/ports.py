@@ -90,8 +90,11 @@ class RecordSource(Protocol):
         """Assigned partitions that wait for a `seek`."""
         ...
 
-    async def bounds(self, partition: Partition) -> tuple[int, int]:
-        """The log's first offset and the one after its last."""
+    async def bounds(self, partitions: Collection[Partition]) -> Mapping[Partition, tuple[int, int]]:
+        """Of each partition's log, the first offset and the one after the last.
+
+        Asked for all at once: behind a fetch that waits for records each question would take as long as that.
+        """
         ...
 
     def seek(self, partition: Partition, offset: int) -> None:

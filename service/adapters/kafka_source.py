@@ -25,6 +25,7 @@ _log: Final = logging.getLogger(__name__)
 
 _FETCH_BYTES: Final = 5 * 1024 * 1024
 """Above the data topics' `max.message.bytes`."""
+_FETCH_WAIT_MS: Final = 100
 _POLL_SECONDS: Final = 0.2
 """The longest single `getmany`: it knows nothing of partitions that are positioned while it waits."""
 _GRACE_SECONDS: Final = 0.1
@@ -37,8 +38,9 @@ class SourceTiming:
     """The bounds of everything that a source does, in seconds."""
 
     request: float = 10.0
-    session: float = 45.0
-    """A member that has sent no heartbeat for this long is out of its group."""
+    session: float = 10.0
+    """A member that has sent no heartbeat for this long is out of its group, and the others take its partitions: the
+    length of a gap after a crash. Short, since a wrong suspicion is harmless: the database's fence stops a zombie."""
     heartbeat: float = 3.0
     rebalance: float = 60.0
     """How long the group waits for its members to join again; aiokafka's own default would be `session`."""
@@ -166,12 +168,12 @@ class KafkaRecordSource:
         assignment = self._member.assignment
         return {_partition(tp) for tp in assignment.partitions - assignment.positions.keys()}
 
-    async def bounds(self, partition: Partition) -> tuple[int, int]:
+    async def bounds(self, partitions: Collection[Partition]) -> Mapping[Partition, tuple[int, int]]:
         """See `RecordSource.bounds`. Raises `BrokerUnavailable`."""
-        tp = _topic_partition(partition)
-        first = await self._ask(lambda consumer: consumer.beginning_offsets([tp]))
-        end = await self._ask(lambda consumer: consumer.end_offsets([tp]))
-        return first[tp], end[tp]
+        tps = [_topic_partition(partition) for partition in partitions]
+        first = await self._ask(lambda consumer: consumer.beginning_offsets(tps))
+        end = await self._ask(lambda consumer: consumer.end_offsets(tps))
+        return {_partition(tp): (first[tp], end[tp]) for tp in tps}
 
     def seek(self, partition: Partition, offset: int) -> None:
         """See `RecordSource.seek`. Does nothing for a partition that was revoked meanwhile."""
@@ -263,6 +265,8 @@ class KafkaRecordSource:
             max_poll_interval_ms=int(self._timing.poll_interval * 1000),
             request_timeout_ms=int(self._timing.request * 1000),
             max_partition_fetch_bytes=_FETCH_BYTES,
+            # A question about the log's end waits behind a fetch on the same connection: this long at most.
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
             metadata_max_age_ms=60_000,
             **self._security.client_arguments(),
         )
@@ -307,8 +311,7 @@ class KafkaRecordSource:
         where = ", ".join(f"offset {offset} of {tp.topic}, partition {tp.partition}" for tp, offset in outside.items())
         return OffsetOutOfRange(
             f"{where}, is outside the log: records were deleted before they were read, or the topic was made anew. "
-            "Other partitions go on. To go on with what is there, delete the partition's row from consumer_offsets; "
-            "`stripe-ingest reconcile` brings back what Stripe still has."
+            "Other partitions go on. To go on with what is there, delete the partition's row from consumer_offsets."
         )
 
     async def _silence(self, member: _Member) -> Recreation | None:

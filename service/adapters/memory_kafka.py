@@ -229,11 +229,11 @@ class MemoryRecordSource:
         """See `RecordSource.unpositioned`."""
         return self._assigned - self._positions.keys()
 
-    async def bounds(self, partition: Partition) -> tuple[int, int]:
+    async def bounds(self, partitions: Collection[Partition]) -> Mapping[Partition, tuple[int, int]]:
         """See `RecordSource.bounds`."""
         self._require_broker()
-        log = self._kafka.log(partition)
-        return log.first, log.end
+        logs = {partition: self._kafka.log(partition) for partition in partitions}
+        return {partition: (log.first, log.end) for partition, log in logs.items()}
 
     def seek(self, partition: Partition, offset: int) -> None:
         """See `RecordSource.seek`."""

@@ -114,36 +114,36 @@ class Consumer:
         waiting = self._source.unpositioned()
         for gone in self._out_of_range.keys() - set(waiting):
             del self._out_of_range[gone]
-        for partition in sorted(waiting):
-            if self._out_of_range.get(partition, 0.0) > self._clock.monotonic():
-                continue
-            try:
-                offset = await self._start_of(partition)
-            except OffsetOutOfRange as error:
-                if partition not in self._out_of_range:
-                    self._log.error("partition.stopped", **_where(partition), reason=error.tag, detail=str(error))
-                self._out_of_range[partition] = self._clock.monotonic() + self._limits.recheck
-                continue
-            self._out_of_range.pop(partition, None)
-            self._positions[partition] = offset
-            self._source.seek(partition, offset)
-            self._log.info("partition.positioned", **_where(partition), offset=offset)
+        now = self._clock.monotonic()
+        due = [partition for partition in sorted(waiting) if self._out_of_range.get(partition, 0.0) <= now]
+        if due:
+            # First what is stored, then the bounds: a log only grows at its end.
+            stored = {partition: await self._store.next_offset(partition) for partition in due}
+            for partition, (first, end) in (await self._source.bounds(due)).items():
+                self._position_at(partition, stored[partition], first, end)
         self._report_problems()
 
-    async def _start_of(self, partition: Partition) -> int:
-        stored = await self._store.next_offset(partition)
-        first, end = await self._source.bounds(partition)
-        if stored is None:
-            return first
-        if first <= stored <= end:
-            return stored
-        raise OffsetOutOfRange(
-            f"the stored offset {stored} is outside the log, which goes from {first} to {end}: records were deleted "
-            "before they were read, or the topic was made anew. Other partitions go on. To go on with what is there, "
-            "delete the partition's row from consumer_offsets: it is read from the log's start within "
-            f"{self._limits.recheck:g} s, and nothing is applied twice. `stripe-ingest reconcile` brings back what "
-            "Stripe still has."
-        )
+    def _position_at(self, partition: Partition, stored: int | None, first: int, end: int) -> None:
+        if stored is not None and not first <= stored <= end:
+            self._stop_partition(partition, stored, first, end)
+            return
+        offset = first if stored is None else stored
+        self._out_of_range.pop(partition, None)
+        self._positions[partition] = offset
+        self._source.seek(partition, offset)
+        self._log.info("partition.positioned", **_where(partition), offset=offset)
+
+    def _stop_partition(self, partition: Partition, stored: int, first: int, end: int) -> None:
+        """Leave it unpositioned: others go on, and it is looked at again, since a person may set its offset right."""
+        if partition not in self._out_of_range:
+            detail = (
+                f"the stored offset {stored} is outside the log, which goes from {first} to {end}: records were "
+                "deleted before they were read, or the topic was made anew. Other partitions go on. To go on with what "
+                "is there, delete the partition's row from consumer_offsets: it is read from the log's start within "
+                f"{self._limits.recheck:g} s, and nothing is applied twice."
+            )
+            self._log.error("partition.stopped", **_where(partition), reason=OffsetOutOfRange.tag, detail=detail)
+        self._out_of_range[partition] = self._clock.monotonic() + self._limits.recheck
 
     async def _work_off(self, records: Sequence[ConsumedRecord]) -> None:
         """Apply or dead-letter fetched records; where that cannot be done, give them back before raising."""

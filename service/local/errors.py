@@ -2,11 +2,12 @@
 
 IngestError
 └── LocalStackError             something failed that may work when tried again: exit 75
-└── LocalStackMisused       the person at the terminal has to change something: exit 2
-├── PartMissing         a wheel of the `local` extra is not installed
-├── PortTaken
-├── DataFolderInUse
-└── DiskFull
+    └── LocalStackMisused       the person at the terminal has to change something: exit 2
+        ├── PartMissing         a wheel of the `local` extra is not installed
+        ├── PortTaken
+        ├── DataFolderInUse
+        ├── DiskFull
+        └── ChildMisconfigured
 """
 
 from typing import ClassVar

@@ -126,7 +126,7 @@ async def test_a_record_over_its_topics_limit_goes_to_quarantine_and_the_next_of
         assert await said(session, url, event(4)) == (200, "accepted", None)
 
     quarantined = await deployed.records(deployed.topics.quarantine)
-    assert [dict(record.headers)["event_id"] for record in quarantined] == [b"evt_size1", b"evt_size3"]
+    assert {dict(record.headers)["event_id"] for record in quarantined} == {b"evt_size1", b"evt_size3"}
     accepted = await deployed.records(payments)
     assert [dict(record.headers)["ce_id"] for record in accepted] == [b"evt_size2", b"evt_size4"]
     assert len({record.key for record in accepted}) == 1

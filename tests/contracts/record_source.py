@@ -161,8 +161,7 @@ class RecordSourceContract:
         await assigned(source, harness.partitions)
         source.seek(first, 1)
 
-        assert await source.bounds(first) == (0, 3)
-        assert await source.bounds(second) == (0, 0)
+        assert await source.bounds([first, second]) == {first: (0, 3), second: (0, 0)}
         assert await source.lag() == {first: 2}
 
         await values(source, 2)
@@ -251,6 +250,6 @@ class RecordSourceContract:
 
         assert await values(source, 1) == [b"other"]
         assert source.unpositioned() == {first}
-        assert await source.bounds(first) == (2, 3)
+        assert await source.bounds([first]) == {first: (2, 3)}
         source.seek(first, 2)
         assert await values(source, 1) == [b"2"]

@@ -121,7 +121,7 @@ async def test_a_seek_while_a_fetch_waits_loses_no_record(harness: KafkaSourceHa
         waiting = asyncio.create_task(source.fetch(max_records=100, timeout_seconds=0.5))
         await asyncio.sleep(0)
         source.seek(first, 0)
-        records = [*await waiting, *await fetch_until(source, len, what="records")]
+        records = [*await waiting]
         while len(records) < 50:
             records += await source.fetch(max_records=100, timeout_seconds=1)
         assert [record.offset for record in records] == list(range(50))
@@ -143,7 +143,7 @@ async def test_a_broker_that_comes_back_goes_on_where_we_were(harness: KafkaSour
     with pytest.raises(BrokerUnavailable):
         await source.lag()
     with pytest.raises(BrokerUnavailable):
-        await source.bounds(first)
+        await source.bounds([first])
     await harness.kafka.start()
     await harness.append(first, b"2")
 

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -264,9 +265,9 @@ async def test_a_stopped_partition_goes_on_once_its_offset_was_set_right(rig: Ri
     rig.clock.step = 1.0
     bounds = rig.source.bounds
 
-    async def set_right_after_the_first_look(partition: Partition) -> tuple[int, int]:
+    async def set_right_after_the_first_look(partitions: Collection[Partition]) -> Mapping[Partition, tuple[int, int]]:
         rig.database.offsets.clear()
-        return await bounds(partition)
+        return await bounds(partitions)
 
     rig.source.idle_fetches = 200
     rig.source.bounds = set_right_after_the_first_look  # type: ignore[method-assign]
