@@ -8,6 +8,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from service.errors import ConfigurationError
+
 Problems: TypeAlias = Callable[[], Sequence[str]]
 """Why this process is not ready; empty when it is."""
 
@@ -37,11 +39,23 @@ def build_admin(registry: CollectorRegistry, problems: Problems) -> web.Applicat
 
 
 async def serve_admin(app: web.Application, host: str, port: int) -> web.AppRunner:
-    """Start the admin listener; `cleanup()` of the returned runner stops it."""
+    """Start the admin listener; `cleanup()` of the returned runner stops it. Raises `ConfigurationError`."""
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEPALIVE_SECONDS, shutdown_timeout=1)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
+    try:
+        await listen(web.TCPSite(runner, host, port), "admin")
+    except ConfigurationError:
+        await runner.cleanup()
+        raise
     return runner
+
+
+async def listen(site: web.TCPSite, section: str) -> None:
+    """Start to listen. Raises `ConfigurationError` naming the section whose host and port cannot be had."""
+    try:
+        await site.start()
+    except OSError as error:
+        raise ConfigurationError(f"{section}.host, {section}.port: cannot listen there: {error.strerror}") from None
 
 
 def _json(status: int, body: object) -> web.Response:

@@ -20,7 +20,7 @@ from service.adapters.kafka_topics import TopicChange, TopicSpec
 from service.adapters.migrations import MigrationResult
 from service.adapters.migrations import migrate as migrate_database
 from service.adapters.postgres_store import PostgresProjectionStore
-from service.admin import build_admin, serve_admin
+from service.admin import build_admin, listen, serve_admin
 from service.clock import SystemClock
 from service.config import Config, allowed_networks
 from service.consumer.loop import Consumer
@@ -156,7 +156,7 @@ async def _public_listener(public: Receiver, config: Config) -> AsyncIterator[st
     runner = web.AppRunner(build_app(public), shutdown_timeout=timeout_seconds, **RUNNER_OPTIONS)
     await runner.setup()
     try:
-        await web.TCPSite(runner, config.receiver.host, config.receiver.port, backlog=BACKLOG).start()
+        await listen(web.TCPSite(runner, config.receiver.host, config.receiver.port, backlog=BACKLOG), "receiver")
         host, port = runner.addresses[0][:2]
         yield f"http://{host}:{port}"
     finally:

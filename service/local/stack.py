@@ -214,21 +214,30 @@ def locked(data_dir: Path) -> Iterator[None]:
 
 
 def choose_ports(options: StackOptions) -> dict[str, int]:
-    """A port for each listener. The receiver's and its admin port are a promise; the others move where one is taken."""
-    consumers = {
-        f"{name} admin": options.admin_port + number for number, name in enumerate(options.projections, start=1)
-    }
-    movable = {"kafka": KAFKA_PORT, "postgres": POSTGRES_PORT, **consumers}
+    """A port for each listener, all different. The receiver's two are a promise; the others move where one is taken."""
+    consumers = [f"{name} admin" for name in options.projections]
     if options.port == 0:
-        return {name: free_port() for name in ("receiver", "receiver admin", *movable)}
+        return _distinct({}, dict.fromkeys(("receiver", "receiver admin", "kafka", "postgres", *consumers)))
     for port, part, option in (
         (options.port, "the receiver", "--port"),
         (options.admin_port, "the receiver's admin side", "--admin-port"),
     ):
         if not is_free(port):
             raise PortTaken(port, part, f"give another one with {option}")
-    fixed = {"receiver": options.port, "receiver admin": options.admin_port}
-    return fixed | {name: port if is_free(port) else free_port() for name, port in movable.items()}
+    wishes = {"kafka": KAFKA_PORT, "postgres": POSTGRES_PORT}
+    wishes |= {name: options.admin_port + number for number, name in enumerate(consumers, start=1)}
+    return _distinct({"receiver": options.port, "receiver admin": options.admin_port}, wishes)
+
+
+def _distinct(fixed: Mapping[str, int], wishes: Mapping[str, int | None]) -> dict[str, int]:
+    """The fixed ports, and each wish where it can be had: free, and nobody else's among these."""
+    ports = dict(fixed)
+    for name, wish in wishes.items():
+        port = wish if wish is not None and wish not in ports.values() and is_free(wish) else free_port()
+        while port in ports.values():
+            port = free_port()
+        ports[name] = port
+    return ports
 
 
 def _describe(kafka: LocalKafka, postgres: LocalPostgres, ports: Mapping[str, int]) -> Stack:

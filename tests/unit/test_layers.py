@@ -31,7 +31,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "receiver.http": (CORE | {"config", "receiver.ingest", "telemetry"}, {"aiohttp", "orjson", "structlog"}),
     "receiver": (set(), set()),
     "consumer": (CORE | {"ports", "records", "consumer", "projections"}, {"structlog"}),
-    "admin": (set(), {"aiohttp", "orjson", "prometheus_client"}),
+    "admin": ({"errors"}, {"aiohttp", "orjson", "prometheus_client"}),
     "config": ({"errors", "events"}, {"msgspec"}),
     "sql": ({"sql"}, {"alembic", "sqlalchemy"}),
     "simulator": ({"errors", "events", "signature", "simulator"}, {"aiohttp", "orjson", "rich"}),

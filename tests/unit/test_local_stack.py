@@ -25,6 +25,17 @@ def listening(port: int) -> socket.socket:
     return server
 
 
+def test_no_two_parts_get_the_same_port() -> None:
+    """Kafka likes 9092, and so would the second consumer's admin side."""
+    options = StackOptions(port=free_port(), admin_port=9090, projections=("payments", "refunds", "subscriptions"))
+    if not is_free(9090):
+        options = StackOptions(port=free_port(), admin_port=free_port(), projections=options.projections)
+
+    ports = choose_ports(options)
+
+    assert len(set(ports.values())) == len(ports)
+
+
 def test_a_port_that_is_listened_on_is_not_free() -> None:
     port = free_port()
     with listening(port):
