@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Final
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -58,6 +59,13 @@ async def consume(config: Config, projection: str) -> None:
         _log.info("consumer.started", projection=projection)
         await run_consumer(config, projection, stop)
     _log.info("consumer.stopped", projection=projection)
+
+
+def worker(config: Config, index: int) -> Config:
+    """The configuration of one of several workers: its admin side has a port of its own."""
+    return msgspec.structs.replace(
+        config, admin=msgspec.structs.replace(config.admin, port=config.admin.port + index if config.admin.port else 0)
+    )
 
 
 def migrate(config: Config) -> Mapping[str, MigrationResult]:
@@ -156,7 +164,14 @@ async def _public_listener(public: Receiver, config: Config) -> AsyncIterator[st
     runner = web.AppRunner(build_app(public), shutdown_timeout=timeout_seconds, **RUNNER_OPTIONS)
     await runner.setup()
     try:
-        await listen(web.TCPSite(runner, config.receiver.host, config.receiver.port, backlog=BACKLOG), "receiver")
+        site = web.TCPSite(
+            runner,
+            config.receiver.host,
+            config.receiver.port,
+            backlog=BACKLOG,
+            reuse_port=config.receiver.workers > 1,
+        )
+        await listen(site, "receiver")
         host, port = runner.addresses[0][:2]
         yield f"http://{host}:{port}"
     finally:

@@ -24,6 +24,7 @@ from service.local.show import show_report
 from service.local.stack import StackOptions
 from service.local.up import CONFIG_FILE, Up
 from service.projections import PROJECTIONS
+from service.receiver.workers import Workers
 from service.simulator.events import SAMPLE_EVENT_TYPES, render, sample
 from service.simulator.playing import play_shop
 from service.simulator.stripe_sender import DeliveryResult, StripeSender
@@ -119,8 +120,18 @@ def cli() -> None:
 @cli.command()
 @with_config
 def receive(config: Config) -> None:
-    """Receive webhooks and publish them."""
-    run_async(lambda: bootstrap.receive(config))
+    """Receive webhooks and publish them.
+
+    With receiver.workers above 1, so many processes share the port; the admin side of each is on a port of its own,
+    counted up from admin.port.
+    """
+    if config.receiver.workers == 1:
+        run_async(lambda: bootstrap.receive(config))
+        return
+    config.webhook_endpoints()  # refused once, here, rather than by each worker
+    Workers(
+        config.receiver.workers, lambda index: run_async(lambda: bootstrap.receive(bootstrap.worker(config, index)))
+    ).run()
 
 
 @cli.command()

@@ -173,7 +173,7 @@ async def main():
         await supervised.failed()
 asyncio.run(main())
 """
-    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-u", "-c", program, stdout=asyncio.subprocess.PIPE)
     assert parent.stdout is not None
     assert b"up" in await parent.stdout.readline()
     orphan = int(pid_file.read_text("ascii"))
