@@ -15,6 +15,7 @@ from service.simulator.stripe_sender import Report
 
 def show_report(console: Console, report: Report) -> None:
     """What became of simulated deliveries."""
+    console.print()
     table = _table("deliveries", "count")
     for answer, count in sorted(report.answers.items(), key=lambda item: -item[1]):
         if count:
@@ -24,6 +25,7 @@ def show_report(console: Console, report: Report) -> None:
     table.add_section()
     table.add_row("p50 / p99", f"{report.p50_seconds * 1000:.1f} / {report.p99_seconds * 1000:.1f} ms", style="dim")
     console.print(table)
+    console.print()
 
 
 def show_arrivals(console: Console, found: Arrivals) -> None:
@@ -68,7 +70,7 @@ def show_next_steps(
         "stripe-ingest send payment_intent.succeeded        # a signed test webhook; any handled type",
         "stripe-ingest simulate --seed 2                    # another shop's life",
         "stripe-ingest topics read payments                 # the newest records of a topic",
-        "make psql                                          # then: select * from payment_balances;",
+        f"{_psql(data_dir):<50} # then: select * from payment_balances;",
     ))  # fmt: skip
     stripe = "\n".join((
         "stripe listen --print-secret                       # whsec_…; stop this, then:",
@@ -83,6 +85,10 @@ def show_next_steps(
         Text(stripe),
     )
     console.print(Panel(body, title="stripe-ingest is up", subtitle="Ctrl-C ends it; the data stay", expand=False))
+
+
+def _psql(data_dir: Path) -> str:
+    return "make psql" if data_dir == Path(".stripe-ingest") else f"make psql DATA={data_dir}"
 
 
 def _rows(name: str, rows: TableRows) -> Table:

@@ -16,6 +16,9 @@ import structlog
 VALUE_CHARS_MAX: Final = 2000
 """A longer value is cut: a hostile or broken value must not flood the log."""
 
+UNREADABLE: Final = frozenset({"trace_id", "secret", "body_bytes", "api_version", "age_seconds", "livemode", "outcome"})
+"""Fields that machines want on every line, and that make a line too long for a person's terminal."""
+
 _SECRETS: Final = re.compile(r"(whsec_|sk_live_|sk_test_|rk_live_|rk_test_)[A-Za-z0-9_]+|(://[^/\s:@]*):[^/\s@]+@")
 
 
@@ -32,6 +35,7 @@ def configure(format_: Literal["auto", "json", "console"], level: str) -> None:
         [
             structlog.processors.ExceptionRenderer(),
             _mask,
+            _brief,
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), timestamp_key="timestamp", pad_event_to=24),
         ]
         if readable
@@ -71,6 +75,10 @@ def _library_name(_logger: object, _method: str, event: MutableMapping[str, Any]
     if isinstance(record, logging.LogRecord):
         event["logger"] = record.name
     return event
+
+
+def _brief(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {key: value for key, value in event.items() if key not in UNREADABLE and value not in (None, "default")}
 
 
 def _mask(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
