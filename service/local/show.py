@@ -70,7 +70,7 @@ def show_next_steps(
         "stripe-ingest send payment_intent.succeeded        # a signed test webhook; any handled type",
         "stripe-ingest simulate --seed 2                    # another shop's life",
         "stripe-ingest topics read payments                 # the newest records of a topic",
-        f"{_psql(data_dir):<50} # then: select * from payment_balances;",
+        f"{_psql(data_dir):<50} # then: table payment_balances;",
     ))  # fmt: skip
     stripe = "\n".join((
         "stripe listen --print-secret                       # whsec_…; stop this, then:",

@@ -2,9 +2,11 @@
 
 import asyncio
 import hashlib
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -135,6 +137,35 @@ async def test_every_payload_is_one_record_in_its_topic_under_its_key(deployed: 
     assert found == expected
     for payload in usable:
         assert orjson.loads(records[payload.event["id"]].value or b"")["raw"] == payload.event, payload.name
+    if report := os.environ.get("CORPUS_REPORT"):
+        text = table(given, {name: topic for name, (topic, _) in found.items()})
+        await asyncio.to_thread(Path(report).write_text, text, encoding="utf-8")
+
+
+def table(given: Iterable[Payload], topics: Mapping[str, str]) -> str:
+    """Where the payloads went, by API version and by event type, as Markdown."""
+    rows = [
+        (
+            payload.event.get("api_version") or "none",
+            payload.event["type"],
+            topics.get(payload.name, "quarantine").rpartition(".")[2],
+        )
+        for payload in given
+    ]
+    destinations = ["payments", "refunds", "subscriptions", "customers", "catalog", "other", "quarantine"]
+    versions = Counter((version, topic) for version, _, topic in rows)
+    types = Counter((event_type, topic) for _, event_type, topic in rows)
+    lines = [f"| API version | {' | '.join(destinations)} |", "|---" * (len(destinations) + 1) + "|"]
+    lines += [
+        f"| {version} | {' | '.join(str(versions[version, topic] or '') for topic in destinations)} |"
+        for version in sorted({version for version, _, _ in rows})
+    ]
+    lines += ["", "| event type | topic | events | API versions |", "|---|---|---|---|"]
+    lines += [
+        f"| {event_type} | {topic} | {count} | {len({v for v, t, _ in rows if t == event_type})} |"
+        for (event_type, topic), count in sorted(types.items())
+    ]
+    return "\n".join(lines) + "\n"
 
 
 async def test_stored_payloads_that_share_an_id_are_one_event_and_one_without_an_id_is_quarantined(
