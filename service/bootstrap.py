@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 import structlog
 from aiohttp import web
+from sqlalchemy.exc import OperationalError
 
 from service.adapters import kafka_topics
 from service.adapters.dedupe_memory import MemoryDedupeStore
@@ -25,7 +26,7 @@ from service.admin import build_admin, listen, serve_admin
 from service.clock import SystemClock
 from service.config import Config, allowed_networks
 from service.consumer.loop import Consumer
-from service.errors import BrokerUnavailable, DedupeUnavailable
+from service.errors import BrokerUnavailable, DedupeUnavailable, StoreUnavailable
 from service.ports import DedupeStore
 from service.projections import PROJECTIONS
 from service.receiver.dedupe import Deduplicator
@@ -73,7 +74,10 @@ def migrate(config: Config) -> Mapping[str, MigrationResult]:
     urls = {"database": config.database_url}
     if config.dedupe_url != config.database_url and not config.dedupe_url.startswith("memory:"):
         urls["dedupe"] = config.dedupe_url
-    return {store: migrate_database(url) for store, url in urls.items()}
+    try:
+        return {store: migrate_database(url) for store, url in urls.items()}
+    except OperationalError as error:
+        raise StoreUnavailable("the database cannot be reached, or another migration holds it") from error
 
 
 async def apply_topics(config: Config, *, add_partitions: bool = False) -> list[TopicChange]:
@@ -107,6 +111,7 @@ def topic_specs(config: Config) -> list[TopicSpec]:
 async def receiver(config: Config) -> AsyncIterator[str]:
     """A receiver that serves inside the block, and drains at its end; its public URL."""
     endpoints = config.webhook_endpoints()
+    _ = config.dedupe_url  # what is missing is said before anything is dialled
     metrics_registry = registry()
     metrics = ReceiverMetrics(metrics_registry)
     topics = Topics(config.kafka.topic_prefix)
@@ -296,9 +301,10 @@ async def _prune(store: PostgresDedupeStore) -> None:
     while True:
         await asyncio.sleep(PRUNE_INTERVAL_SECONDS)
         try:
-            while await store.prune(PRUNE_BATCH) == PRUNE_BATCH:
-                pass
-        except DedupeUnavailable as error:
+            async with asyncio.timeout(PRUNE_INTERVAL_SECONDS):
+                while await store.prune(PRUNE_BATCH) == PRUNE_BATCH:
+                    pass
+        except (DedupeUnavailable, TimeoutError) as error:
             _log.warning("dedupe.prune_failed", reason=str(error))
 
 

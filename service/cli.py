@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service import __version__, bootstrap
+from service.adapters.kafka_topics import ChangeKind
 from service.config import Config, load
 from service.errors import ConfigurationError
 from service.events import Endpoint
@@ -128,7 +129,7 @@ def receive(config: Config) -> None:
     if config.receiver.workers == 1:
         run_async(lambda: bootstrap.receive(config))
         return
-    config.webhook_endpoints()  # refused once, here, rather than by each worker
+    config.webhook_endpoints(), config.dedupe_url  # refused once, here, rather than by each worker
     Workers(
         config.receiver.workers, lambda index: run_async(lambda: bootstrap.receive(bootstrap.worker(config, index)))
     ).run()
@@ -169,14 +170,17 @@ def topics_apply(config: Config, add_partitions: bool, as_json: bool) -> None:
     changes = run_async(lambda: bootstrap.apply_topics(config, add_partitions=add_partitions))
     if as_json:
         click.echo(orjson.dumps([asdict(change) for change in changes]))
-        return
     table = Table("topic", "", "what", "was", "should be", box=None, header_style="bold")
     for change in changes:
         table.add_row(change.topic, change.kind.value, change.what, change.actual or "-", change.expected)
-    if changes:
+    if as_json:
+        pass
+    elif changes:
         _console().print(table)
     else:
         click.echo("The topics are as they should be.")
+    if any(change.kind is ChangeKind.DIFFERS for change in changes):
+        raise click.exceptions.Exit(1)
 
 
 @topics.command("read")

@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -262,11 +263,11 @@ def _apply_single_endpoint(tree: dict[str, Any], environment: Mapping[str, str])
 
 
 def _read_secret_files(tree: dict[str, Any]) -> None:
-    endpoints = tree.get("endpoints")
+    endpoints, kafka = tree.get("endpoints"), tree.get("kafka")
     tables = [
         ("database", tree.get("database"), "url", False),
         ("dedupe", tree.get("dedupe"), "url", False),
-        ("kafka.security", (tree.get("kafka") or {}).get("security"), "password", False),
+        ("kafka.security", kafka.get("security") if isinstance(kafka, dict) else None, "password", False),
     ]
     for index, endpoint in enumerate(endpoints if isinstance(endpoints, list) else ()):
         tables.append((f"endpoints[{index}]", endpoint, "secrets", True))
@@ -323,6 +324,10 @@ def _check(config: Config) -> None:
     if config.kafka.min_insync_replicas > config.kafka.replication_factor:
         raise ConfigurationError("kafka.min_insync_replicas: must not be more than kafka.replication_factor")
     security = config.kafka.security
+    if security.protocol == "PLAINTEXT" and (security.username or security.password or security.ca_file):
+        raise ConfigurationError("kafka.security.protocol: is needed beside the others; PLAINTEXT uses none of them")
+    if config.receiver.workers > 1 and config.receiver.port == 0:
+        raise ConfigurationError("receiver.port: must be given with receiver.workers > 1: they share it")
     if security.protocol.startswith("SASL") and not (security.username and security.password):
         raise ConfigurationError(f"kafka.security.username: and password are needed with {security.protocol}")
     _check_url("database.url", config.database.url, ("postgresql", "postgres"))
@@ -336,8 +341,16 @@ def _check(config: Config) -> None:
 
 
 def _check_url(key: str, url: Secret | None, schemes: tuple[str, ...]) -> None:
-    if url is not None and url.value.partition("://")[0] not in schemes:
-        raise ConfigurationError(f"{key}: must begin with " + " or ".join(f"{scheme}://" for scheme in schemes))
+    if url is None:
+        return
+    scheme, separator, _ = url.value.partition("://")
+    if not separator or scheme not in schemes:
+        raise ConfigurationError(f"{key}: must begin with " + " or ".join(f"{name}://" for name in schemes))
+    try:
+        _ = urlsplit(url.value).port
+    except ValueError:
+        # Its own message would show what stands where the port should: part of a password, most likely.
+        raise ConfigurationError(f"{key}: is no URL; percent-encode what is special in user and password") from None
 
 
 def _check_endpoints(endpoints: tuple[EndpointConfig, ...]) -> None:
@@ -372,6 +385,8 @@ def allowed_networks(allow_ips: str | tuple[str, ...]) -> tuple[IPNetwork, ...] 
     entries = [part.strip() for part in allow_ips.split(",")] if isinstance(allow_ips, str) else allow_ips
     if "any" in entries:
         return None
+    if not entries:
+        raise ConfigurationError('receiver.allow_ips: an empty list would refuse everybody; "any" allows them')
     networks: list[IPNetwork] = []
     for entry in entries:
         try:

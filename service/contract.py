@@ -8,7 +8,7 @@ enumerations are open: a value Stripe adds tomorrow passes through as it is.
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -16,6 +16,9 @@ SCHEMA_VERSION: Final = 1
 
 Category: TypeAlias = Literal["payment", "refund", "subscription", "customer", "catalog", "other"]
 """A topic's family; one event has one category and goes to one topic."""
+
+Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
+"""An aware datetime. A time without a zone could not be ordered among the others: it is no record of this contract."""
 
 Metadata: TypeAlias = Mapping[str, str]
 
@@ -42,11 +45,11 @@ class PaymentIntent(Data, frozen=True, kw_only=True):
     failure_code: str | None = None
     decline_code: str | None = None
     failure_message: str | None = None
-    canceled_at: datetime | None = None
+    canceled_at: Moment | None = None
     cancellation_reason: str | None = None
     description: str | None = None
     metadata: Metadata = {}
-    created_at: datetime | None = None
+    created_at: Moment | None = None
 
 
 class Refund(Data, frozen=True, kw_only=True):
@@ -62,7 +65,7 @@ class Refund(Data, frozen=True, kw_only=True):
     failure_reason: str | None = None
     balance_transaction_id: str | None = None
     metadata: Metadata = {}
-    created_at: datetime | None = None
+    created_at: Moment | None = None
 
 
 class Charge(Data, frozen=True, kw_only=True):
@@ -89,7 +92,7 @@ class Charge(Data, frozen=True, kw_only=True):
     refunds: tuple[Refund, ...] = ()
     description: str | None = None
     metadata: Metadata = {}
-    created_at: datetime | None = None
+    created_at: Moment | None = None
 
 
 class Dispute(Data, frozen=True, kw_only=True):
@@ -103,9 +106,9 @@ class Dispute(Data, frozen=True, kw_only=True):
     currency: str | None = None
     reason: str | None = None
     is_charge_refundable: bool | None = None
-    evidence_due_by: datetime | None = None
+    evidence_due_by: Moment | None = None
     metadata: Metadata = {}
-    created_at: datetime | None = None
+    created_at: Moment | None = None
 
 
 class CheckoutSession(Data, frozen=True, kw_only=True):
@@ -126,9 +129,9 @@ class CheckoutSession(Data, frozen=True, kw_only=True):
     amount_subtotal_minor: int | None = None
     amount_total_minor: int | None = None
     currency: str | None = None
-    expires_at: datetime | None = None
+    expires_at: Moment | None = None
     metadata: Metadata = {}
-    created_at: datetime | None = None
+    created_at: Moment | None = None
 
 
 class InvoicePayment(Data, frozen=True, kw_only=True):
@@ -145,8 +148,8 @@ class InvoicePayment(Data, frozen=True, kw_only=True):
     amount_paid_minor: int | None = None
     currency: str | None = None
     is_default: bool | None = None
-    paid_at: datetime | None = None
-    created_at: datetime | None = None
+    paid_at: Moment | None = None
+    created_at: Moment | None = None
 
 
 class SubscriptionItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,8 +163,8 @@ class SubscriptionItem(msgspec.Struct, frozen=True, kw_only=True):
     currency: str | None = None
     interval: str | None = None
     interval_count: int | None = None
-    current_period_start: datetime | None = None
-    current_period_end: datetime | None = None
+    current_period_start: Moment | None = None
+    current_period_end: Moment | None = None
 
 
 class Subscription(Data, frozen=True, kw_only=True):
@@ -175,21 +178,21 @@ class Subscription(Data, frozen=True, kw_only=True):
     subscription_id: str
     customer_id: str | None = None
     status: str | None = None
-    current_period_start: datetime | None = None
-    current_period_end: datetime | None = None
-    cancel_at: datetime | None = None
+    current_period_start: Moment | None = None
+    current_period_end: Moment | None = None
+    cancel_at: Moment | None = None
     cancel_at_period_end: bool | None = None
-    canceled_at: datetime | None = None
-    ended_at: datetime | None = None
-    start_date: datetime | None = None
-    trial_start: datetime | None = None
-    trial_end: datetime | None = None
+    canceled_at: Moment | None = None
+    ended_at: Moment | None = None
+    start_date: Moment | None = None
+    trial_start: Moment | None = None
+    trial_end: Moment | None = None
     items: tuple[SubscriptionItem, ...] = ()
     latest_invoice_id: str | None = None
     collection_method: str | None = None
     currency: str | None = None
     metadata: Metadata = {}
-    created_at: datetime | None = None
+    created_at: Moment | None = None
 
 
 class Invoice(Data, frozen=True, kw_only=True):
@@ -212,13 +215,13 @@ class Invoice(Data, frozen=True, kw_only=True):
     tax_minor: int | None = None
     currency: str | None = None
     attempt_count: int | None = None
-    next_payment_attempt: datetime | None = None
-    period_start: datetime | None = None
-    period_end: datetime | None = None
-    due_date: datetime | None = None
-    paid_at: datetime | None = None
+    next_payment_attempt: Moment | None = None
+    period_start: Moment | None = None
+    period_end: Moment | None = None
+    due_date: Moment | None = None
+    paid_at: Moment | None = None
     metadata: Metadata = {}
-    created_at: datetime | None = None
+    created_at: Moment | None = None
 
 
 class Customer(Data, frozen=True, kw_only=True):
@@ -234,7 +237,7 @@ class Customer(Data, frozen=True, kw_only=True):
     balance_minor: int | None = None
     deleted: bool = False
     metadata: Metadata = {}
-    created_at: datetime | None = None
+    created_at: Moment | None = None
 
 
 class Product(Data, frozen=True, kw_only=True):
@@ -248,8 +251,8 @@ class Product(Data, frozen=True, kw_only=True):
     product_type: str | None = None
     deleted: bool = False
     metadata: Metadata = {}
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
+    created_at: Moment | None = None
+    updated_at: Moment | None = None
 
 
 class Price(Data, frozen=True, kw_only=True):
@@ -270,7 +273,7 @@ class Price(Data, frozen=True, kw_only=True):
     tax_behavior: str | None = None
     deleted: bool = False
     metadata: Metadata = {}
-    created_at: datetime | None = None
+    created_at: Moment | None = None
 
 
 class Other(Data, frozen=True, kw_only=True):
@@ -319,8 +322,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     account: str
     livemode: bool
     endpoint: str
-    created_at: datetime
-    received_at: datetime
+    created_at: Moment
+    received_at: Moment
     api_version: str | None
     request_id: str | None
     idempotency_key: str | None

@@ -57,6 +57,8 @@ BATCH_BYTES: Final = 512 * 1024
 _REQUEST_BYTES: Final = 64 * 1024 * 1024
 """Above any topic's limit: sizes are judged by `fits`, against the topic's own."""
 _WATCH_SECONDS: Final = 0.1
+_DESCRIBE_ATTEMPTS: Final = 4
+_DESCRIBE_PAUSE_SECONDS: Final = 0.1
 _REPLACE_SECONDS_MIN: Final = 0.1
 _REPAIR: Final = "run `stripe-ingest topics apply`"
 
@@ -447,11 +449,26 @@ class KafkaPublisher:
             async with asyncio.timeout(self._timing.request * (1 + self._bootstrap_servers.count(","))):
                 await self._describe()
         except (BrokerUnavailable, TimeoutError):
-            if generation.answered_at < started:
+            # By the interval, not by the milliseconds of one refused connection: a node of several may be away.
+            if generation.answered_at < started - self._timing.check:
                 self._fail(generation, "unreachable")
 
     async def _describe(self) -> None:
-        """Learn which topics there are and what they take."""
+        """Learn which topics there are and what they take.
+
+        The admin client asks a random node each time: one that is away is no verdict on the others. Callers bound
+        the time that all attempts may take.
+        """
+        for attempt in range(1, _DESCRIBE_ATTEMPTS + 1):
+            try:
+                return await self._describe_once()
+            except BrokerUnavailable:
+                if attempt == _DESCRIBE_ATTEMPTS:
+                    raise
+                await asyncio.sleep(_DESCRIBE_PAUSE_SECONDS)
+        return None
+
+    async def _describe_once(self) -> None:
         async with admin_client(
             self._bootstrap_servers, security=self._security, request_timeout_seconds=self._timing.request
         ) as admin:

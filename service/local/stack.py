@@ -56,12 +56,9 @@ class Stack:
     settings: Mapping[str, str] = field(repr=False)
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
-        """The environment that points a process of ours at this stack, whatever the configuration says.
-
-        A `…_FILE` variable would win over the value it stands for, so those of our settings are left out.
-        """
-        files = {f"{name}_FILE" for name in self.settings}
-        return {name: value for name, value in inherited.items() if name not in files} | dict(self.settings)
+        """The environment that points a process of ours at this stack: nobody else's settings come with it."""
+        kept = {name: value for name, value in inherited.items() if not name.startswith("STRIPE_INGEST__")}
+        return kept | dict(self.settings)
 
     def addresses(self) -> dict[str, str]:
         """What stands in `stack.json`."""
@@ -198,6 +195,7 @@ class _Run:
 def locked(data_dir: Path) -> Iterator[None]:
     """The data folder, ours alone. It holds passwords: nobody else may look in, and git is not to pick it up."""
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data_dir.chmod(0o700)  # one that was there before may have been open to others
     (data_dir / ".gitignore").write_text("*\n", encoding="ascii")
     descriptor = os.open(data_dir / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -21,7 +21,8 @@ THIN: Final = "v2.core.event"
 DEFAULT_ACCOUNT: Final = "default"
 
 _EVENT_ID: Final = re.compile(r"evt_[A-Za-z0-9_]{1,255}")
-_EVENT_TYPE: Final = re.compile(r"[a-zA-Z0-9_.]{1,100}")
+# Some thin types name a part of their object: v2.core.account[requirements].updated.
+_EVENT_TYPE: Final = re.compile(r"[a-zA-Z0-9_.\[\]]{1,100}")
 
 
 class _Unfit(Exception):

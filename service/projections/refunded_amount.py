@@ -8,7 +8,8 @@ Refund events are about one refund each, and need not have come for every one th
     - the refunds in it that failed or were canceled since     (see `_taken_back`)
     + the succeeded refunds created after its last event       (the total cannot know them)
 
-and never less than its succeeded refunds come to. Refunds of a charge that was not seen, or whose events do not say a
+and never less than its succeeded refunds come to; less what was only authorized and then released, which Stripe counts
+as refunded though it was never received. Refunds of a charge that was not seen, or whose events do not say a
 total, count when they succeeded. All of it is a function of the states, in no order.
 """
 
@@ -39,14 +40,25 @@ def refunded_amount(
 
 
 def _of_charge(charge: Charge, as_of: datetime, refunds: Sequence[tuple[ObjectState, Refund]]) -> int:
+    """What was given back of the money that a charge took; what it never took was not given back, but released."""
     succeeded = _succeeded(refund for _, refund in refunds)
-    if charge.amount_refunded_minor is None:
-        return succeeded
+    total = charge.amount_refunded_minor
+    if total is None:
+        return max(0, succeeded - _released(charge))
     later = _succeeded(refund for _, refund in refunds if _is_after(refund, as_of))
     counted = [(state, refund) for state, refund in refunds if not _is_after(refund, as_of)]
-    return max(
-        charge.amount_refunded_minor - _taken_back(charge.amount_refunded_minor, as_of, counted) + later, succeeded
-    )
+    return max(0, max(total - _taken_back(total, as_of, counted) + later, succeeded) - _released(charge))
+
+
+def _released(charge: Charge) -> int:
+    """The part of an authorization that was not captured: once it is let go, Stripe counts it as refunded."""
+    if charge.captured is False:
+        captured: int | None = 0
+    elif charge.amount_captured_minor is not None:
+        captured = charge.amount_captured_minor
+    else:
+        captured = charge.amount_minor
+    return max(0, (charge.amount_minor or 0) - (captured or 0))
 
 
 def _taken_back(total: int, as_of: datetime, refunds: Sequence[tuple[ObjectState, Refund]]) -> int:

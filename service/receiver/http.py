@@ -18,6 +18,7 @@ from typing import Any, Final
 import orjson
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from service.config import IPNetwork
 from service.errors import (
@@ -49,7 +50,8 @@ class _Brief(logging.Filter):
     """aiohttp tells every unreadable request at length: a traceback, and the stranger's own bytes."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args, record.exc_info = "a request could not be read", (), None
+        if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+            record.msg, record.args, record.exc_info = "a request could not be read", (), None
         return True
 
 
@@ -139,7 +141,7 @@ class Receiver:
     async def _ingest(self, request: web.Request, line: dict[str, Any]) -> Ingested:
         deadline = asyncio.get_running_loop().time() + self.limits.answer_timeout_seconds
         endpoint = self._admit(request, line)
-        body = await self._body(request)
+        body = await self._body(request, deadline)
         delivery = Delivery(
             endpoint=endpoint,
             body=body,
@@ -171,12 +173,12 @@ class Receiver:
             raise BodyTooLarge(f"the body is over {self.limits.max_body_bytes} bytes")
         return endpoint
 
-    async def _body(self, request: web.Request) -> bytes:
+    async def _body(self, request: web.Request, deadline: float) -> bytes:
         try:
-            async with asyncio.timeout(BODY_SECONDS_MAX):
+            async with asyncio.timeout_at(min(asyncio.get_running_loop().time() + BODY_SECONDS_MAX, deadline)):
                 return await request.read()
         except TimeoutError:
-            raise BodyTooSlow(f"the body took more than {BODY_SECONDS_MAX:g} s") from None
+            raise BodyTooSlow("the body did not come in time") from None
         except web.HTTPRequestEntityTooLarge:
             raise BodyTooLarge(f"the body is over {self.limits.max_body_bytes} bytes") from None
 

@@ -7,13 +7,19 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Final
 
 import structlog
 
+from service.errors import ConfigurationError
+
 RESTART_SECONDS: Final = 1.0
 """Between the death of a worker and its successor's start: one that dies at once must not become a fork loop."""
+
+EXIT_CONFIGURATION: Final = 2
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 _log: Final = structlog.get_logger("service.workers")
 
@@ -29,36 +35,54 @@ class Workers:
 
     def run(self) -> None:
         """Return once every worker has ended after a signal."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _SIGNALS:
             signal.signal(number, self._stop)
         for index in range(self._count):
             self._start(index)
         while self._pids:
             pid, status = os.wait()
+            if pid not in self._pids:
+                continue  # an orphan that fell to us, as the first process of a container
             index = self._pids.pop(pid)
-            if not self._stopping:
-                _log.error("worker.ended", worker=index, exit_code=os.waitstatus_to_exitcode(status))
-                time.sleep(RESTART_SECONDS)
-                self._start(index)
+            if self._stopping:
+                continue
+            exit_code = os.waitstatus_to_exitcode(status)
+            _log.error("worker.ended", worker=index, exit_code=exit_code)
+            if exit_code == EXIT_CONFIGURATION:
+                self._stop(signal.SIGTERM, None)  # no restart mends that
+                raise ConfigurationError(f"worker {index} refuses its configuration; the reason is above")
+            time.sleep(RESTART_SECONDS)
+            self._start(index)
 
     def _start(self, index: int) -> None:
         if self._stopping:
             return
+        # A signal between the fork and the note of its pid would never reach the worker.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         pid = os.fork()
         if pid:
             self._pids[pid] = index
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             return
         exit_code = 1
         try:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             self._serve(index)
             exit_code = 0
+        except ConfigurationError as error:
+            _log.error("worker.refused", worker=index, reason=str(error))
+            exit_code = EXIT_CONFIGURATION
+        except BaseException:
+            _log.exception("worker.failed", worker=index)
+            raise
         finally:
             # Never up into the master's stack: the worker's life ends here, whatever happened.
             os._exit(exit_code)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
-        for pid in self._pids:
-            os.kill(pid, signal.SIGTERM)
+        for pid in tuple(self._pids):
+            with suppress(ProcessLookupError):  # it has just been waited for
+                os.kill(pid, signal.SIGTERM)

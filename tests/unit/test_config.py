@@ -92,6 +92,12 @@ def test_secrets_come_from_files_too(configure: Configure, tmp_path: Path) -> No
         ('[dedupe]\nurl = "memory://"\n[receiver]\nworkers = 2', "dedupe.url: memory:// is one process's own"),
         ("[dedupe]\nretention_days = 3", "dedupe.retention_days: expected `int` >= 31"),
         ('[database]\nurl = "x"', "database.url: must begin with"),
+        ('[dedupe]\nurl = "memory"', "dedupe.url: must begin with"),
+        ('[database]\nurl = "postgresql://u:s3cr3t/rest@h/x"', "database.url: is no URL"),
+        ("[receiver]\nallow_ips = []", "receiver.allow_ips: an empty list"),
+        ("[receiver]\nworkers = 2\nport = 0", "receiver.port: must be given"),
+        ('[kafka.security]\nusername = "u"', "kafka.security.protocol: is needed"),
+        ('kafka = "x"', "kafka: expected"),
         ('[database]\nurl_file = "/does/not/exist"', "database.url_file: /does/not/exist cannot be read"),
         ('[kafka]\nredact = ["data.email"]', "kafka.redact: must be empty"),
         ("[kafka]\nmin_insync_replicas = 4", "kafka.min_insync_replicas: must not be more"),
@@ -146,7 +152,8 @@ def test_what_a_command_needs_is_asked_for_by_name(configure: Configure) -> None
 
 def test_no_secret_is_in_the_repr(configure: Configure) -> None:
     config = configure(
-        '[database]\nurl = "postgresql://user:hunter2@host/db"\n[kafka.security]\npassword = "hunter3"\n' + ENDPOINT
+        '[database]\nurl = "postgresql://user:hunter2@host/db"\n[kafka.security]\nprotocol = "SASL_SSL"\nusername = "u"\npassword = "hunter3"\n'
+        + ENDPOINT
     )
 
     shown = repr(config) + str(config) + repr(config.webhook_endpoints())

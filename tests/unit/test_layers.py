@@ -29,7 +29,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "receiver.http": (CORE | {"config", "receiver.ingest", "telemetry"}, {"aiohttp", "orjson", "structlog"}),
-    "receiver.workers": (set(), {"structlog"}),
+    "receiver.workers": ({"errors"}, {"structlog"}),
     "receiver": (set(), set()),
     "consumer": (CORE | {"ports", "records", "consumer", "projections"}, {"structlog"}),
     "admin": ({"errors"}, {"aiohttp", "orjson", "prometheus_client"}),

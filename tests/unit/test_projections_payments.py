@@ -191,6 +191,30 @@ def test_of_several_disputes_the_latest_is_shown() -> None:
     assert (row["dispute_id"], row["dispute_status"]) == ("dp_1", "needs_response")
 
 
+@pytest.mark.parametrize(
+    ("fields", "refund_amounts", "refunded"),
+    [
+        ({"captured": False, "amount_captured_minor": 0, "amount_refunded_minor": 1000}, [], 0),
+        ({"captured": True, "amount_captured_minor": 600, "amount_refunded_minor": 400}, [], 0),
+        ({"captured": True, "amount_captured_minor": 600, "amount_refunded_minor": 400}, [400], 0),
+        ({"captured": True, "amount_captured_minor": 600, "amount_refunded_minor": 600}, [400, 200], 200),
+        ({"captured": True, "amount_captured_minor": 1000, "amount_refunded_minor": 300}, [300], 300),
+    ],
+    ids=["expired", "partial-capture", "its-refund-object", "and-a-real-refund", "captured-whole"],
+)
+def test_an_authorization_that_was_released_is_no_money_given_back(
+    fields: dict[str, Any], refund_amounts: list[int], refunded: int
+) -> None:
+    refunds = [
+        Refund(refund_id=f"re_{n}", charge_id="ch_1", payment_intent_id="pi_1", status="succeeded", amount_minor=amount)
+        for n, amount in enumerate(refund_amounts)
+    ]
+
+    rows = payments(seen(charge(amount_minor=1000, status="succeeded", **fields), 5), *map(seen, refunds))
+
+    assert rows["pi_1"]["amount_refunded_minor"] == refunded
+
+
 def session(**fields: Any) -> CheckoutSession:
     return CheckoutSession(checkout_session_id="cs_1", **fields)
 

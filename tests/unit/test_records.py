@@ -221,6 +221,16 @@ def test_poison_is_a_value_with_a_reason(value: bytes | None, reason: str) -> No
     assert read.reason == reason
 
 
+@pytest.mark.parametrize("name", ["created_at", "received_at"])
+def test_a_time_without_a_zone_is_poison(name: str) -> None:
+    value = orjson.loads(encoded(event()).value) | {name: "2026-11-20T10:00:03"}
+
+    read = decode(ConsumedRecord(Partition("t", 0), 0, b"k", orjson.dumps(value), (), 0))
+
+    assert isinstance(read, InvalidRecord)
+    assert read.reason == "schema_mismatch"
+
+
 def test_poison_names_the_field_and_never_its_value() -> None:
     value = orjson.loads(encoded(event()).value)
     value["data"]["amount_minor"] = "4242-secret"

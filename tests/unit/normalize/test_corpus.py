@@ -134,7 +134,7 @@ def test_every_envelope_is_read(corpus: tuple[Payload, ...]) -> None:
         tree = payload.event
         assert event.event_id == tree["id"], payload.name
         assert event.event_type == tree["type"], payload.name
-        assert event.livemode is tree["livemode"], payload.name
+        assert event.livemode is tree.get("livemode", False), payload.name
         assert orjson.loads(bytes(event.raw)) == tree, payload.name
         if tree["object"] == "event":
             assert event.created_at == at(tree["created"]), payload.name

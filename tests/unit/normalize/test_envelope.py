@@ -191,6 +191,12 @@ def test_an_endpoint_takes_events_of_its_mode_only(
         assert outcome.event_id == tree["id"]
 
 
+def test_a_thin_type_may_name_a_part_of_its_object() -> None:
+    found = normalized({**THIN, "type": "v2.core.account[requirements].updated"})
+
+    assert (found.category, found.event_type) == ("other", "v2.core.account[requirements].updated")
+
+
 @pytest.mark.parametrize(("mode", "livemode"), [("live", True), ("test", False)])
 def test_where_an_event_does_not_say_its_mode_the_endpoint_of_one_mode_does(mode: Mode, livemode: bool) -> None:
     found = normalized(without(CREATED, "livemode"), endpoint(mode=mode))
