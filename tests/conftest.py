@@ -26,7 +26,7 @@ _UNIT_TESTS = Path(__file__).parent / "unit"
 
 @pytest.fixture(scope="session")
 def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where this session's servers keep their data."""
+    """Where the servers of a test run keep their data."""
     return tmp_path_factory.mktemp("servers")
 
 
