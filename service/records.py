@@ -7,11 +7,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from service.contract import DATA_TYPES, NO_RAW, Category, Data, Event, Other
+from service import contract
+from service.contract import NO_RAW, Category, Event, Other
 from service.events import ConsumedEvent, ConsumedRecord, DedupeMark, IngestSource, InvalidRecord, Record, Unprocessable
 
 _FAMILIES: Final[Mapping[Category, str]] = {
@@ -197,44 +198,14 @@ def dead_letter(invalid: InvalidRecord, *, topics: Topics, consumer_group: str) 
     )
 
 
-_Wire: Final[Any] = msgspec.defstruct(
-    "_Wire",
-    [
-        (field.name, msgspec.Raw if field.name == "data" else field.type, *(() if field.required else (field.default,)))
-        for field in msgspec.structs.fields(Event)
-    ],
-    kw_only=True,
-    frozen=True,
-)
-"""`Event` with `data` not decoded yet: its type depends on `object_type`."""
-
-_wire_decoder: Final = msgspec.json.Decoder(_Wire)
-_data_decoders: Final[Mapping[str, msgspec.json.Decoder[Data]]] = {
-    object_type: msgspec.json.Decoder(data_type) for object_type, data_type in DATA_TYPES.items()
-}
-_other_decoder: Final[msgspec.json.Decoder[Data]] = msgspec.json.Decoder(Other)
-
-
 def decode(record: ConsumedRecord) -> ConsumedEvent | InvalidRecord:
-    """The typed event of a record, or why it is none. Fields that we do not know are passed over."""
+    """The typed event of a record, or why it is none."""
     if not record.value:
         return InvalidRecord(record, "empty_value", "the record has no value")
     try:
-        wire = _wire_decoder.decode(record.value)
-        decoder = _other_decoder if wire.category == "other" else _data_decoders.get(wire.object_type, _other_decoder)
-        data = decoder.decode(wire.data)
-    except msgspec.ValidationError as error:
-        return InvalidRecord(record, "schema_mismatch", _where(error))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return InvalidRecord(record, "not_json", "the value is not JSON")
-    fields = {name: getattr(wire, name) for name in wire.__struct_fields__}
-    return ConsumedEvent(record, Event(**{**fields, "data": data}))
-
-
-def _where(error: msgspec.ValidationError) -> str:
-    """The path that the error names. Its other half may quote the value."""
-    _, _, path = str(error).rpartition(" - at ")
-    return f"not as in schema version 1: {path or '$'}"
+        return ConsumedEvent(record, contract.decode(record.value))
+    except contract.ContractError as error:
+        return InvalidRecord(record, error.reason, str(error))
 
 
 def _timestamp(moment: datetime) -> str:

@@ -34,9 +34,35 @@ def read_price(tree: Tree) -> Price:
         billing_scheme=text(tree, "billing_scheme"),
         interval=text(recurring, "interval"),
         interval_count=integer(recurring, "interval_count"),
+        trial_period_days=integer(recurring, "trial_period_days"),
+        usage_type=text(recurring, "usage_type"),
+        tiers_mode=text(tree, "tiers_mode"),
         lookup_key=text(tree, "lookup_key"),
         nickname=text(tree, "nickname"),
         tax_behavior=text(tree, "tax_behavior"),
+        deleted=flag(tree, "deleted") or False,
+        metadata=metadata(tree),
+        created_at=timestamp(tree, "created"),
+    )
+
+
+def read_plan(tree: Tree) -> Price:
+    """A `plan`: what a recurring price was before, with the terms of recurring on itself."""
+    return Price(
+        price_id=identity(tree),
+        product_id=reference(tree, "product"),
+        active=flag(tree, "active"),
+        currency=text(tree, "currency"),
+        unit_amount_minor=integer(tree, "amount"),
+        unit_amount_decimal=text(tree, "amount_decimal"),
+        price_type="recurring",
+        billing_scheme=text(tree, "billing_scheme"),
+        interval=text(tree, "interval"),
+        interval_count=integer(tree, "interval_count"),
+        trial_period_days=integer(tree, "trial_period_days"),
+        usage_type=text(tree, "usage_type"),
+        tiers_mode=text(tree, "tiers_mode"),
+        nickname=text(tree, "nickname") or text(tree, "name"),
         deleted=flag(tree, "deleted") or False,
         metadata=metadata(tree),
         created_at=timestamp(tree, "created"),

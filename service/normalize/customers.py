@@ -1,12 +1,11 @@
 """Customers."""
 
 from service.contract import Customer
-from service.normalize.shapes import Tree, flag, identity, integer, metadata, text, timestamp
+from service.normalize.shapes import Tree, child, first, flag, identity, integer, metadata, reference, text, timestamp
 
 
 def read_customer(tree: Tree) -> Customer:
     """A `customer`, whole, or the stub `{id, object, deleted}` of a deleted one."""
-    balance = integer(tree, "balance")
     return Customer(
         customer_id=identity(tree),
         email=text(tree, "email"),
@@ -15,7 +14,10 @@ def read_customer(tree: Tree) -> Customer:
         description=text(tree, "description"),
         currency=text(tree, "currency"),
         delinquent=flag(tree, "delinquent"),
-        balance_minor=integer(tree, "account_balance") if balance is None else balance,
+        balance_minor=first(integer(tree, "balance"), integer(tree, "account_balance")),
+        default_payment_method_id=reference(child(tree, "invoice_settings"), "default_payment_method")
+        or reference(tree, "default_source")
+        or reference(tree, "default_card"),
         deleted=flag(tree, "deleted") or False,
         metadata=metadata(tree),
         created_at=timestamp(tree, "created"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from service.contract import Data
-from service.normalize.catalog import read_price, read_product
+from service.normalize.catalog import read_plan, read_price, read_product
 from service.normalize.customers import read_customer
 from service.normalize.event_types import category_of
 from service.normalize.other import read_other
@@ -34,6 +34,7 @@ READERS: Final[Mapping[str, Reader]] = {
     "customer": read_customer,
     "product": read_product,
     "price": read_price,
+    "plan": read_plan,
 }
 """`object_type` → its reader; any other has `read_other`."""
 

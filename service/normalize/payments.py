@@ -9,6 +9,7 @@ from service.normalize.shapes import (
     child,
     children,
     each,
+    first,
     flag,
     identity,
     integer,
@@ -16,6 +17,7 @@ from service.normalize.shapes import (
     reference,
     text,
     timestamp,
+    total,
 )
 
 
@@ -30,13 +32,17 @@ def read_payment_intent(tree: Tree) -> PaymentIntent:
         amount_minor=integer(tree, "amount"),
         amount_received_minor=integer(tree, "amount_received"),
         amount_capturable_minor=integer(tree, "amount_capturable"),
+        application_fee_amount_minor=integer(tree, "application_fee_amount"),
         currency=text(tree, "currency"),
         customer_id=reference(tree, "customer"),
+        customer_account_id=reference(tree, "customer_account"),
         latest_charge_id=reference(tree, "latest_charge") or reference(newest, "id") or reference(error, "charge"),
         invoice_id=reference(tree, "invoice"),
         payment_method_id=reference(tree, "payment_method") or reference(tree, "source"),
         payment_method_type=_type_of_intent(tree, newest, error),
         capture_method=text(tree, "capture_method"),
+        setup_future_usage=text(tree, "setup_future_usage"),
+        on_behalf_of_id=reference(tree, "on_behalf_of"),
         failure_code=text(error, "code"),
         decline_code=text(error, "decline_code"),
         failure_message=text(error, "message"),
@@ -73,30 +79,64 @@ def _only(tree: Tree, name: str) -> str | None:
 def read_charge(tree: Tree) -> Charge:
     """A `charge`: its refunds embedded (before 2022-11-15) or not, paid by a payment method, a source or a card."""
     outcome = child(tree, "outcome")
+    card = _card(tree)
     return Charge(
         charge_id=identity(tree),
         payment_intent_id=reference(tree, "payment_intent"),
         invoice_id=reference(tree, "invoice"),
-        status=text(tree, "status"),
+        status=_status_of_charge(tree),
         amount_minor=integer(tree, "amount"),
         amount_captured_minor=integer(tree, "amount_captured"),
         amount_refunded_minor=integer(tree, "amount_refunded"),
+        application_fee_amount_minor=integer(tree, "application_fee_amount"),
+        fee_minor=first(integer(child(tree, "balance_transaction"), "fee"), integer(tree, "fee")),
         captured=flag(tree, "captured"),
+        paid=flag(tree, "paid"),
         refunded=flag(tree, "refunded"),
         disputed=_disputed(tree),
+        dispute_id=reference(tree, "dispute"),
         currency=text(tree, "currency"),
         customer_id=reference(tree, "customer"),
-        payment_method_id=reference(tree, "payment_method") or reference(tree, "source"),
+        payment_method_id=reference(tree, "payment_method") or reference(tree, "source") or reference(tree, "card"),
         payment_method_type=text(child(tree, "payment_method_details"), "type") or _type_of_source(tree),
+        card_brand=text(card, "brand") or text(card, "type"),
+        card_last4=text(card, "last4"),
         failure_code=text(tree, "failure_code"),
         # `reason` has Radar's words for other outcomes; only for this one it is the issuer's code.
         decline_code=text(outcome, "reason") if outcome.get("type") == "issuer_declined" else None,
         failure_message=text(tree, "failure_message"),
+        outcome_type=text(outcome, "type"),
+        outcome_reason=text(outcome, "reason"),
+        network_status=text(outcome, "network_status"),
         balance_transaction_id=reference(tree, "balance_transaction"),
+        on_behalf_of_id=reference(tree, "on_behalf_of"),
         refunds=each(tree, "refunds", read_refund),
         description=text(tree, "description"),
         metadata=metadata(tree),
         created_at=timestamp(tree, "created"),
+    )
+
+
+def _status_of_charge(tree: Tree) -> str | None:
+    """Before 2015-02-18 a charge that went through was `paid`; before 2014-11-20 there was only a flag."""
+    status = text(tree, "status")
+    if status == "paid":
+        return "succeeded"
+    if status is None and flag(tree, "paid"):
+        return "succeeded"
+    if status is None and tree.get("failure_code") is not None:
+        return "failed"
+    return status
+
+
+def _card(tree: Tree) -> Tree:
+    """The card that was charged: of the details, of a source, or stored directly."""
+    source = child(tree, "source")
+    return (
+        child(child(tree, "payment_method_details"), "card")
+        or child(source, "card")
+        or (source if source.get("object") == "card" else NOTHING)
+        or child(tree, "card")
     )
 
 
@@ -108,7 +148,7 @@ def _disputed(tree: Tree) -> bool | None:
 
 def _type_of_source(tree: Tree) -> str | None:
     """A source names its type; a card or a bank account stored directly is its own type."""
-    source = child(tree, "source")
+    source = child(tree, "source") or child(tree, "card")
     kind = text(source, "object")
     return text(source, "type") if kind == "source" else kind
 
@@ -116,6 +156,7 @@ def _type_of_source(tree: Tree) -> str | None:
 def read_dispute(tree: Tree) -> Dispute:
     """A `dispute`."""
     details = child(tree, "evidence_details")
+    moved = children(tree, "balance_transactions")
     return Dispute(
         dispute_id=identity(tree),
         charge_id=reference(tree, "charge"),
@@ -126,6 +167,9 @@ def read_dispute(tree: Tree) -> Dispute:
         reason=text(tree, "reason"),
         is_charge_refundable=flag(tree, "is_charge_refundable"),
         evidence_due_by=timestamp(details, "due_by") or timestamp(tree, "evidence_due_by"),
+        balance_change_minor=total(moved, "amount"),
+        balance_fee_minor=total(moved, "fee"),
+        balance_currency=next((text(transaction, "currency") for transaction in moved), None),
         metadata=metadata(tree),
         created_at=timestamp(tree, "created"),
     )
@@ -136,6 +180,7 @@ def read_checkout_session(tree: Tree) -> CheckoutSession:
     payment_intent_id = reference(tree, "payment_intent")
     subscription_id = reference(tree, "subscription")
     setup_intent_id = reference(tree, "setup_intent")
+    details = child(tree, "total_details")
     return CheckoutSession(
         checkout_session_id=identity(tree),
         mode=text(tree, "mode")
@@ -155,12 +200,16 @@ def read_checkout_session(tree: Tree) -> CheckoutSession:
         setup_intent_id=setup_intent_id,
         invoice_id=reference(tree, "invoice"),
         customer_id=reference(tree, "customer"),
+        customer_account_id=reference(tree, "customer_account"),
         # What the customer typed in, else what the session was prepared with.
         customer_email=text(child(tree, "customer_details"), "email") or text(tree, "customer_email"),
         client_reference_id=text(tree, "client_reference_id"),
         payment_link_id=reference(tree, "payment_link"),
         amount_subtotal_minor=integer(tree, "amount_subtotal"),
         amount_total_minor=integer(tree, "amount_total"),
+        amount_discount_minor=integer(details, "amount_discount"),
+        amount_shipping_minor=integer(details, "amount_shipping"),
+        amount_tax_minor=integer(details, "amount_tax"),
         currency=text(tree, "currency"),
         expires_at=timestamp(tree, "expires_at"),
         metadata=metadata(tree),

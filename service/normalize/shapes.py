@@ -120,15 +120,23 @@ def child(tree: Tree, name: str) -> Tree:
     raise Malformed(name)
 
 
-def children(tree: Tree, name: str) -> Sequence[Tree]:
-    """The embedded objects of a list, which older versions render bare and newer ones as a list object."""
+def listed(tree: Tree, name: str) -> Sequence[Any]:
+    """The members of a list, which older versions render bare and newer ones as a list object."""
     value = tree.get(name)
     if type(value) is dict:
         value = value.get("data")
     if value is None:
         return ()
-    if type(value) is list and all(type(item) is dict for item in value):
+    if type(value) is list:
         return value
+    raise Malformed(name)
+
+
+def children(tree: Tree, name: str) -> Sequence[Tree]:
+    """The embedded objects of a list."""
+    members = listed(tree, name)
+    if all(type(member) is dict for member in members):
+        return members
     raise Malformed(name)
 
 
@@ -138,6 +146,17 @@ def each(tree: Tree, name: str, read: Callable[[Tree], T]) -> tuple[T, ...]:
         return tuple([read(item) for item in children(tree, name)])
     except Malformed as malformed:
         raise Malformed(malformed.field if malformed.field == name else f"{name}.{malformed.field}") from None
+
+
+def total(trees: Sequence[Tree], name: str) -> int | None:
+    """The sum of one integer field over embedded objects; None where none of them has it."""
+    values = [value for tree in trees if (value := integer(tree, name)) is not None]
+    return sum(values) if values else None
+
+
+def first(*values: T | None) -> T | None:
+    """The first value that is one: where 0 and false are values too."""
+    return next((value for value in values if value is not None), None)
 
 
 def metadata(tree: Tree) -> Metadata:

@@ -3,44 +3,67 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from service.contract import Invoice, Subscription, SubscriptionItem
+from service.contract import Invoice, InvoiceLine, PendingUpdate, Subscription, SubscriptionItem
 from service.normalize.shapes import (
     NOTHING,
     Tree,
     child,
     children,
     each,
+    first,
     flag,
     identity,
     integer,
+    listed,
     metadata,
     optional_identity,
     reference,
     text,
     timestamp,
+    total,
 )
 
 
 def read_subscription(tree: Tree) -> Subscription:
     """A `subscription`: its period its own, or (from basil on) its items'."""
-    items = each(tree, "items", read_subscription_item)
+    items = _items(tree)
+    cancel_at = timestamp(tree, "cancel_at")
+    at_period_end = flag(tree, "cancel_at_period_end")
+    cancellation = child(tree, "cancellation_details")
+    pause = child(tree, "pause_collection")
     starts = [item.current_period_start for item in items if item.current_period_start is not None]
     ends = [item.current_period_end for item in items if item.current_period_end is not None]
     return Subscription(
         subscription_id=identity(tree),
         customer_id=reference(tree, "customer"),
+        customer_account_id=reference(tree, "customer_account"),
         status=text(tree, "status"),
         current_period_start=timestamp(tree, "current_period_start") or min(starts, default=None),
         current_period_end=timestamp(tree, "current_period_end") or max(ends, default=None),
-        cancel_at=timestamp(tree, "cancel_at"),
-        cancel_at_period_end=flag(tree, "cancel_at_period_end"),
+        cancel_at=cancel_at,
+        cancel_at_period_end=at_period_end,
+        cancellation_scheduled=at_period_end if cancel_at is None else True,
+        cancellation_reason=text(cancellation, "reason"),
+        cancellation_feedback=text(cancellation, "feedback"),
         canceled_at=timestamp(tree, "canceled_at"),
         ended_at=timestamp(tree, "ended_at"),
         start_date=timestamp(tree, "start_date") or timestamp(tree, "start"),
         trial_start=timestamp(tree, "trial_start"),
         trial_end=timestamp(tree, "trial_end"),
+        billing_cycle_anchor=timestamp(tree, "billing_cycle_anchor"),
+        billing_mode=text(child(tree, "billing_mode"), "type"),
+        days_until_due=integer(tree, "days_until_due"),
+        pause_behavior=text(pause, "behavior"),
+        pause_resumes_at=timestamp(pause, "resumes_at"),
+        paused_reason=text(child(child(child(tree, "status_details"), "paused"), "subscription"), "type")
+        or text(child(child(tree, "status_details"), "paused"), "type"),
+        pending_update=_pending_update(tree),
         items=items,
+        items_have_more=_has_more(tree, "items"),
         latest_invoice_id=reference(tree, "latest_invoice"),
+        default_payment_method_id=reference(tree, "default_payment_method") or reference(tree, "default_source"),
+        schedule_id=reference(tree, "schedule"),
+        coupon_ids=_coupons(tree),
         collection_method=text(tree, "collection_method") or text(tree, "billing"),
         currency=text(tree, "currency") or _currency(tree, items),
         metadata=metadata(tree),
@@ -48,9 +71,42 @@ def read_subscription(tree: Tree) -> Subscription:
     )
 
 
+def _items(tree: Tree) -> tuple[SubscriptionItem, ...]:
+    """The items, or the one plan that a subscription had before there were items (2015-10-16)."""
+    items = each(tree, "items", read_subscription_item)
+    if items or not child(tree, "plan"):
+        return items
+    return (read_subscription_item({"plan": tree["plan"], "quantity": tree.get("quantity")}),)
+
+
+def _pending_update(tree: Tree) -> PendingUpdate | None:
+    update = child(tree, "pending_update")
+    if not update:
+        return None
+    return PendingUpdate(
+        expires_at=timestamp(update, "expires_at"),
+        billing_cycle_anchor=timestamp(update, "billing_cycle_anchor"),
+        trial_end=timestamp(update, "trial_end"),
+        items=each(update, "subscription_items", read_subscription_item),
+    )
+
+
+def _has_more(tree: Tree, name: str) -> bool | None:
+    """Whether Stripe has cut an embedded list off; a list that is bare or absent does not say."""
+    value = tree.get(name)
+    return flag(value, "has_more") if type(value) is dict else None
+
+
+def _coupons(tree: Tree) -> tuple[str, ...]:
+    """The coupons of all discounts that are rendered whole: an id alone does not name its coupon."""
+    discounts = [item for item in listed(tree, "discounts") if type(item) is dict] or [child(tree, "discount")]
+    found = (reference(child(discount, "source"), "coupon") or reference(discount, "coupon") for discount in discounts)
+    return tuple(coupon for coupon in found if coupon is not None)
+
+
 def _currency(tree: Tree, items: Sequence[SubscriptionItem]) -> str | None:
     """All items of a subscription have one currency."""
-    return items[0].currency if items else text(child(tree, "plan"), "currency")
+    return next((item.currency for item in items if item.currency), None) or text(child(tree, "plan"), "currency")
 
 
 def read_subscription_item(tree: Tree) -> SubscriptionItem:
@@ -60,7 +116,7 @@ def read_subscription_item(tree: Tree) -> SubscriptionItem:
     recurring = child(price, "recurring") or plan
     terms = price or plan
     return SubscriptionItem(
-        subscription_item_id=identity(tree),
+        subscription_item_id=optional_identity(tree),
         price_id=reference(tree, "price") or reference(tree, "plan"),
         product_id=reference(terms, "product"),
         quantity=integer(tree, "quantity"),
@@ -76,11 +132,13 @@ def read_subscription_item(tree: Tree) -> SubscriptionItem:
 def read_invoice(tree: Tree) -> Invoice:
     """An `invoice`; the preview of `invoice.upcoming` has no id."""
     payment = _payment(tree)
+    transitions = child(tree, "status_transitions")
     return Invoice(
         invoice_id=optional_identity(tree),
         number=text(tree, "number"),
         subscription_id=_subscription_of_invoice(tree),
         customer_id=reference(tree, "customer"),
+        customer_account_id=reference(tree, "customer_account"),
         payment_intent_id=reference(tree, "payment_intent") or reference(payment, "payment_intent"),
         charge_id=reference(tree, "charge") or reference(payment, "charge"),
         status=text(tree, "status") or _status_from_flags(tree),
@@ -89,16 +147,23 @@ def read_invoice(tree: Tree) -> Invoice:
         amount_due_minor=integer(tree, "amount_due"),
         amount_paid_minor=integer(tree, "amount_paid"),
         amount_remaining_minor=integer(tree, "amount_remaining"),
+        amount_overpaid_minor=integer(tree, "amount_overpaid"),
         subtotal_minor=integer(tree, "subtotal"),
         total_minor=integer(tree, "total"),
         tax_minor=_tax(tree),
+        discount_minor=total(children(tree, "total_discount_amounts"), "amount"),
         currency=text(tree, "currency"),
         attempt_count=integer(tree, "attempt_count"),
         next_payment_attempt=timestamp(tree, "next_payment_attempt"),
         period_start=timestamp(tree, "period_start"),
         period_end=timestamp(tree, "period_end"),
         due_date=timestamp(tree, "due_date"),
-        paid_at=timestamp(child(tree, "status_transitions"), "paid_at"),
+        paid_at=timestamp(transitions, "paid_at"),
+        paid_out_of_band=flag(tree, "paid_out_of_band"),
+        finalized_at=timestamp(transitions, "finalized_at"),
+        voided_at=timestamp(transitions, "voided_at"),
+        lines=each(tree, "lines", read_invoice_line),
+        lines_have_more=_has_more(tree, "lines"),
         metadata=metadata(tree),
         created_at=_created(tree),
     )
@@ -118,8 +183,12 @@ def _subscription_of_invoice(tree: Tree) -> str | None:
 
 
 def _subscription_of_line(line: Tree) -> str | None:
-    found = reference(child(child(line, "parent"), "subscription_item_details"), "subscription")
-    found = found or reference(line, "subscription")
+    parent = child(line, "parent")
+    found = (
+        reference(child(parent, "subscription_item_details"), "subscription")
+        or reference(child(parent, "invoice_item_details"), "subscription")
+        or reference(line, "subscription")
+    )
     if found is None and line.get("type") == "subscription":
         # Until 2019-12-03 a subscription's own line had the subscription's id for its own.
         own = optional_identity(line)
@@ -150,16 +219,33 @@ def _tax(tree: Tree) -> int | None:
 
     An empty list says what `tax: null` says in the same invoice's older rendering: nothing.
     """
-    taxes = _sum(tree, "total_taxes")
-    if taxes is None:
-        taxes = integer(tree, "tax")
-    return _sum(tree, "total_tax_amounts") if taxes is None else taxes
+    return first(
+        total(children(tree, "total_taxes"), "amount"),
+        integer(tree, "tax"),
+        total(children(tree, "total_tax_amounts"), "amount"),
+    )
 
 
-def _sum(tree: Tree, name: str) -> int | None:
-    amounts = each(tree, name, _amount)
-    return sum(amounts) if amounts else None
-
-
-def _amount(tree: Tree) -> int:
-    return integer(tree, "amount") or 0
+def read_invoice_line(tree: Tree) -> InvoiceLine:
+    """A `line_item`: of a subscription item or an invoice item, priced by `pricing` (from basil on), price or plan."""
+    parent = child(tree, "parent")
+    of_subscription = child(parent, "subscription_item_details")
+    of_item = child(parent, "invoice_item_details")
+    priced = child(child(tree, "pricing"), "price_details")
+    terms = child(tree, "price") or child(tree, "plan")
+    period = child(tree, "period")
+    return InvoiceLine(
+        invoice_line_id=optional_identity(tree),
+        amount_minor=integer(tree, "amount"),
+        currency=text(tree, "currency"),
+        description=text(tree, "description"),
+        quantity=integer(tree, "quantity"),
+        price_id=reference(priced, "price") or reference(tree, "price") or reference(tree, "plan"),
+        product_id=reference(priced, "product") or reference(terms, "product"),
+        subscription_id=_subscription_of_line(tree),
+        subscription_item_id=reference(of_subscription, "subscription_item") or reference(tree, "subscription_item"),
+        invoice_item_id=reference(of_item, "invoice_item") or reference(tree, "invoice_item"),
+        proration=first(flag(of_subscription, "proration"), flag(of_item, "proration"), flag(tree, "proration")),
+        period_start=timestamp(period, "start"),
+        period_end=timestamp(period, "end"),
+    )

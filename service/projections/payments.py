@@ -24,6 +24,9 @@ from service.projections.model import Links, ObjectKey, ObjectState, Observation
 from service.projections.observing import observe_embedded_refunds, observe_object
 from service.projections.refunded_amount import refunded_amount
 
+_HELD_BACK: Final = frozenset(
+    {"needs_response", "under_review", "lost", "appeal_needs_response", "appeal_under_review"}
+)
 _OBSERVED: Final = frozenset({"payment_intent", "charge", "refund", "dispute", "checkout_session", "invoice_payment"})
 
 
@@ -187,6 +190,11 @@ def _disputed(payment: _Payment) -> bool:
     return bool(payment.disputes) or any(charge.disputed for _, charge in payment.charges)
 
 
+def _amount_disputed(payment: _Payment) -> int:
+    """What disputes hold back or have taken. An inquiry (`warning_…`) moves no money, nor does one that was won."""
+    return sum(d.amount_minor or 0 for _, d in payment.disputes if d.status in _HELD_BACK)
+
+
 def _metadata(payment: _Payment) -> Mapping[str, str]:
     return _owner("payment_intent.metadata", "charge.metadata")(payment) or {}
 
@@ -197,6 +205,11 @@ COLUMNS: Final[Mapping[str, _Column]] = {
     "amount_received_minor": _received,
     "amount_capturable_minor": _owner("payment_intent.amount_capturable_minor"),
     "amount_refunded_minor": _refunded,
+    "amount_disputed_minor": _amount_disputed,
+    "application_fee_amount_minor": _known(
+        "charge.application_fee_amount_minor", "payment_intent.application_fee_amount_minor"
+    ),
+    "fee_minor": _known("charge.fee_minor"),
     "currency": _known("payment_intent.currency", "charge.currency", "refund.currency", "dispute.currency"),
     "customer_id": _known("payment_intent.customer_id", "charge.customer_id", "checkout_session.customer_id"),
     "charge_id": _known("payment_intent.latest_charge_id", "charge.charge_id", "refund.charge_id", "dispute.charge_id"),
@@ -211,6 +224,7 @@ COLUMNS: Final[Mapping[str, _Column]] = {
     "disputed": _disputed,
     "dispute_id": _owner("dispute.dispute_id"),
     "dispute_status": _owner("dispute.status"),
+    "dispute_reason": _owner("dispute.reason"),
     "canceled_at": _owner("payment_intent.canceled_at"),
     "cancellation_reason": _owner("payment_intent.cancellation_reason"),
     "description": _owner("payment_intent.description", "charge.description"),

@@ -51,17 +51,17 @@ class Subscriptions:
 
 def _subscription_rows(root: ObjectKey, state: ObjectState, subscription: Subscription) -> Iterator[Row]:
     last_event = last_event_of((state,))
-    yield Row(
-        "subscriptions", root, fields_of(subscription, without=frozenset({"subscription_id", "items"})) | last_event
-    )
+    columns = fields_of(subscription, without=frozenset({"subscription_id", "items", "pending_update"})) | last_event
+    yield Row("subscriptions", root, columns | {"coupon_ids": list(subscription.coupon_ids)})
     for item in subscription.items:
         columns = fields_of(item, without=frozenset({"subscription_item_id"})) | last_event
-        key = ObjectKey(root.account, root.livemode, item.subscription_item_id)
+        # Before there were items a subscription had one plan: that row goes by the subscription's own id.
+        key = ObjectKey(root.account, root.livemode, item.subscription_item_id or root.object_id)
         yield Row("subscription_items", key, {"subscription_id": root.object_id} | columns)
 
 
 def _invoice_row(root: ObjectKey, state: ObjectState, invoice: Invoice) -> Row:
-    columns = fields_of(invoice, without=frozenset({"invoice_id"})) | last_event_of((state,))
+    columns = fields_of(invoice, without=frozenset({"invoice_id", "lines"})) | last_event_of((state,))
     # Stripe deletes drafts, and says "draft" to the last.
     return Row("invoices", root, columns | {"status": "deleted"} if is_deleted(state) else columns)
 

@@ -130,6 +130,7 @@ def test_a_refund_that_comes_alone_makes_a_row_with_what_it_knows() -> None:
     known = {name: value for name, value in row.items() if value is not None}
     assert known == {
         "amount_refunded_minor": 30,
+        "amount_disputed_minor": 0,
         "currency": "eur",
         "charge_id": "ch_1",
         "disputed": False,

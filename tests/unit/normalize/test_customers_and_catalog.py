@@ -157,7 +157,7 @@ def test_a_plan_is_kept_with_its_product() -> None:
     found = normalized(event({"id": "gold", "object": "plan", "product": "prod_1", "amount": 900}, "plan.updated"))
 
     assert (found.category, found.object_type, found.object_id) == ("catalog", "plan", "gold")
-    assert found.data == Other(product_id="prod_1")
+    assert found.data == Price(price_id="gold", product_id="prod_1", unit_amount_minor=900, price_type="recurring")
 
 
 def test_an_object_without_a_type_of_its_own_has_the_references_it_shares() -> None:

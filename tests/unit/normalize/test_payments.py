@@ -198,6 +198,7 @@ def test_a_charge_is_read() -> None:
         customer_id="cus_1",
         payment_method_id="pm_1",
         payment_method_type="card",
+        card_brand="visa",
         balance_transaction_id="txn_1",
         created_at=at(1_700_000_000),
     )

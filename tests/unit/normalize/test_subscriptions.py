@@ -103,6 +103,7 @@ def test_a_subscription_is_read() -> None:
         current_period_start=at(START),
         current_period_end=at(END),
         cancel_at_period_end=False,
+        cancellation_scheduled=False,
         start_date=at(START),
         items=(
             SubscriptionItem(
@@ -116,6 +117,7 @@ def test_a_subscription_is_read() -> None:
                 interval_count=1,
             ),
         ),
+        items_have_more=False,
         latest_invoice_id="in_1",
         collection_method="charge_automatically",
         currency="eur",
@@ -225,6 +227,17 @@ def test_a_subscription_of_2018_is_read() -> None:
         start_date=at(START),
         trial_start=at(START),
         trial_end=at(END),
+        items=(
+            SubscriptionItem(
+                price_id="gold",
+                product_id="prod_1",
+                quantity=2,
+                unit_amount_minor=900,
+                currency="eur",
+                interval="month",
+                interval_count=1,
+            ),
+        ),
         latest_invoice_id="in_1",
         collection_method="send_invoice",
         currency="eur",
@@ -247,7 +260,7 @@ def test_a_canceled_subscription_says_when() -> None:
     [
         ({"current_period_end": "soon"}, "data.object.current_period_end"),
         ({"cancel_at_period_end": 1}, "data.object.cancel_at_period_end"),
-        (items({"price": PRICE}), "data.object.items.id"),
+        (items({"id": 1}), "data.object.items.id"),
         (items({**ITEM, "price": {**PRICE, "unit_amount": "9.00"}}), "data.object.items.unit_amount"),
         ({"items": {"data": "si_1"}}, "data.object.items"),
     ],
@@ -278,6 +291,7 @@ def test_an_invoice_is_read() -> None:
         attempt_count=1,
         period_start=at(START),
         period_end=at(END),
+        finalized_at=at(START),
         paid_at=at(START + 5),
         created_at=at(START),
     )

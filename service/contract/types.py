@@ -1,9 +1,8 @@
-"""The published contract: the typed value of every record on the topics, schema version 1.
+"""The typed value of every record on the topics, schema version 1.
 
-Services downstream import these types (or read the JSON they describe); they change only by adding optional fields.
-Conventions: money is an integer in the currency's minor unit with the currency beside it; times are aware datetimes
-in UTC, RFC 3339 on the wire; a reference is always a bare id; what Stripe did not say is null. Statuses and other
-enumerations are open: a value Stripe adds tomorrow passes through as it is.
+These types change only by adding optional fields. Conventions: money is an integer in the currency's minor unit with
+the currency beside it; times are aware datetimes in UTC, RFC 3339 on the wire; a reference is always a bare id; what
+Stripe did not say is null. Statuses and other enumerations are open: a value Stripe adds tomorrow passes as it is.
 """
 
 from collections.abc import Mapping
@@ -35,13 +34,17 @@ class PaymentIntent(Data, frozen=True, kw_only=True):
     amount_minor: int | None = None
     amount_received_minor: int | None = None
     amount_capturable_minor: int | None = None
+    application_fee_amount_minor: int | None = None
     currency: str | None = None
     customer_id: str | None = None
+    customer_account_id: str | None = None
     latest_charge_id: str | None = None
     invoice_id: str | None = None
     payment_method_id: str | None = None
     payment_method_type: str | None = None
     capture_method: str | None = None
+    setup_future_usage: str | None = None
+    on_behalf_of_id: str | None = None
     failure_code: str | None = None
     decline_code: str | None = None
     failure_message: str | None = None
@@ -61,15 +64,22 @@ class Refund(Data, frozen=True, kw_only=True):
     status: str | None = None
     amount_minor: int | None = None
     currency: str | None = None
+    customer_id: str | None = None
     reason: str | None = None
     failure_reason: str | None = None
+    pending_reason: str | None = None
     balance_transaction_id: str | None = None
+    failure_balance_transaction_id: str | None = None
     metadata: Metadata = {}
     created_at: Moment | None = None
 
 
 class Charge(Data, frozen=True, kw_only=True):
-    """A Stripe Charge. `refunds` holds the refunds that the payload embeds (API versions before 2022-11-15)."""
+    """A Stripe Charge. `refunds` holds the refunds that the payload embeds (API versions before 2022-11-15).
+
+    `fee_minor` is Stripe's fee in the currency of the balance, where the payload says it (an expanded balance
+    transaction, or the charge itself long ago).
+    """
 
     charge_id: str
     payment_intent_id: str | None = None
@@ -78,17 +88,27 @@ class Charge(Data, frozen=True, kw_only=True):
     amount_minor: int | None = None
     amount_captured_minor: int | None = None
     amount_refunded_minor: int | None = None
+    application_fee_amount_minor: int | None = None
+    fee_minor: int | None = None
     captured: bool | None = None
+    paid: bool | None = None
     refunded: bool | None = None
     disputed: bool | None = None
+    dispute_id: str | None = None
     currency: str | None = None
     customer_id: str | None = None
     payment_method_id: str | None = None
     payment_method_type: str | None = None
+    card_brand: str | None = None
+    card_last4: str | None = None
     failure_code: str | None = None
     decline_code: str | None = None
     failure_message: str | None = None
+    outcome_type: str | None = None
+    outcome_reason: str | None = None
+    network_status: str | None = None
     balance_transaction_id: str | None = None
+    on_behalf_of_id: str | None = None
     refunds: tuple[Refund, ...] = ()
     description: str | None = None
     metadata: Metadata = {}
@@ -96,7 +116,11 @@ class Charge(Data, frozen=True, kw_only=True):
 
 
 class Dispute(Data, frozen=True, kw_only=True):
-    """A Stripe Dispute."""
+    """A Stripe Dispute.
+
+    `balance_change_minor` is what it has come to on the account's balance so far, fees apart: negative once funds are
+    withdrawn, 0 again when they are reinstated, null while nothing moved. It is in `balance_currency`.
+    """
 
     dispute_id: str
     charge_id: str | None = None
@@ -107,6 +131,9 @@ class Dispute(Data, frozen=True, kw_only=True):
     reason: str | None = None
     is_charge_refundable: bool | None = None
     evidence_due_by: Moment | None = None
+    balance_change_minor: int | None = None
+    balance_fee_minor: int | None = None
+    balance_currency: str | None = None
     metadata: Metadata = {}
     created_at: Moment | None = None
 
@@ -123,11 +150,15 @@ class CheckoutSession(Data, frozen=True, kw_only=True):
     setup_intent_id: str | None = None
     invoice_id: str | None = None
     customer_id: str | None = None
+    customer_account_id: str | None = None
     customer_email: str | None = None
     client_reference_id: str | None = None
     payment_link_id: str | None = None
     amount_subtotal_minor: int | None = None
     amount_total_minor: int | None = None
+    amount_discount_minor: int | None = None
+    amount_shipping_minor: int | None = None
+    amount_tax_minor: int | None = None
     currency: str | None = None
     expires_at: Moment | None = None
     metadata: Metadata = {}
@@ -153,9 +184,12 @@ class InvoicePayment(Data, frozen=True, kw_only=True):
 
 
 class SubscriptionItem(msgspec.Struct, frozen=True, kw_only=True):
-    """One price of a subscription. Items of one subscription may have different periods (flexible billing)."""
+    """One price of a subscription. Items of one subscription may have different periods (flexible billing).
 
-    subscription_item_id: str
+    `subscription_item_id` is null where the API version is older than items: the subscription's one plan.
+    """
+
+    subscription_item_id: str | None = None
     price_id: str | None = None
     product_id: str | None = None
     quantity: int | None = None
@@ -167,32 +201,75 @@ class SubscriptionItem(msgspec.Struct, frozen=True, kw_only=True):
     current_period_end: Moment | None = None
 
 
+class PendingUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    """Changes that a subscription takes once their invoice is paid; gone at `expires_at` if it is not."""
+
+    expires_at: Moment | None = None
+    billing_cycle_anchor: Moment | None = None
+    trial_end: Moment | None = None
+    items: tuple[SubscriptionItem, ...] = ()
+
+
 class Subscription(Data, frozen=True, kw_only=True):
     """A Stripe Subscription.
 
     `current_period_start` and `…_end` are the subscription's own where the API version has them, else the earliest
-    start and the latest end of its items. A cancellation is scheduled when `cancel_at_period_end` is true or
-    `cancel_at` is set.
+    start and the latest end of its items. `cancellation_scheduled` is true when `cancel_at_period_end` is, or
+    `cancel_at` is set. `pause_behavior` and `pause_resumes_at` are about collection (the status stays as it is);
+    `paused_reason` says why the status is `paused`. `items_have_more` is true where Stripe has cut the list off.
     """
 
     subscription_id: str
     customer_id: str | None = None
+    customer_account_id: str | None = None
     status: str | None = None
     current_period_start: Moment | None = None
     current_period_end: Moment | None = None
     cancel_at: Moment | None = None
     cancel_at_period_end: bool | None = None
+    cancellation_scheduled: bool | None = None
+    cancellation_reason: str | None = None
+    cancellation_feedback: str | None = None
     canceled_at: Moment | None = None
     ended_at: Moment | None = None
     start_date: Moment | None = None
     trial_start: Moment | None = None
     trial_end: Moment | None = None
+    billing_cycle_anchor: Moment | None = None
+    billing_mode: str | None = None
+    days_until_due: int | None = None
+    pause_behavior: str | None = None
+    pause_resumes_at: Moment | None = None
+    paused_reason: str | None = None
+    pending_update: PendingUpdate | None = None
     items: tuple[SubscriptionItem, ...] = ()
+    items_have_more: bool | None = None
     latest_invoice_id: str | None = None
+    default_payment_method_id: str | None = None
+    schedule_id: str | None = None
+    coupon_ids: tuple[str, ...] = ()
     collection_method: str | None = None
     currency: str | None = None
     metadata: Metadata = {}
     created_at: Moment | None = None
+
+
+class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of an invoice. Its period is the time paid for; the invoice's is when its items were collected."""
+
+    invoice_line_id: str | None = None
+    amount_minor: int | None = None
+    currency: str | None = None
+    description: str | None = None
+    quantity: int | None = None
+    price_id: str | None = None
+    product_id: str | None = None
+    subscription_id: str | None = None
+    subscription_item_id: str | None = None
+    invoice_item_id: str | None = None
+    proration: bool | None = None
+    period_start: Moment | None = None
+    period_end: Moment | None = None
 
 
 class Invoice(Data, frozen=True, kw_only=True):
@@ -202,6 +279,7 @@ class Invoice(Data, frozen=True, kw_only=True):
     number: str | None = None
     subscription_id: str | None = None
     customer_id: str | None = None
+    customer_account_id: str | None = None
     payment_intent_id: str | None = None
     charge_id: str | None = None
     status: str | None = None
@@ -210,9 +288,11 @@ class Invoice(Data, frozen=True, kw_only=True):
     amount_due_minor: int | None = None
     amount_paid_minor: int | None = None
     amount_remaining_minor: int | None = None
+    amount_overpaid_minor: int | None = None
     subtotal_minor: int | None = None
     total_minor: int | None = None
     tax_minor: int | None = None
+    discount_minor: int | None = None
     currency: str | None = None
     attempt_count: int | None = None
     next_payment_attempt: Moment | None = None
@@ -220,6 +300,11 @@ class Invoice(Data, frozen=True, kw_only=True):
     period_end: Moment | None = None
     due_date: Moment | None = None
     paid_at: Moment | None = None
+    paid_out_of_band: bool | None = None
+    finalized_at: Moment | None = None
+    voided_at: Moment | None = None
+    lines: tuple[InvoiceLine, ...] = ()
+    lines_have_more: bool | None = None
     metadata: Metadata = {}
     created_at: Moment | None = None
 
@@ -235,6 +320,7 @@ class Customer(Data, frozen=True, kw_only=True):
     currency: str | None = None
     delinquent: bool | None = None
     balance_minor: int | None = None
+    default_payment_method_id: str | None = None
     deleted: bool = False
     metadata: Metadata = {}
     created_at: Moment | None = None
@@ -256,7 +342,10 @@ class Product(Data, frozen=True, kw_only=True):
 
 
 class Price(Data, frozen=True, kw_only=True):
-    """A Stripe Price. `unit_amount_decimal` stays the string Stripe sends: it may hold fractions of a minor unit."""
+    """A Stripe Price, or Plan, under the id that both share.
+
+    `unit_amount_decimal` stays the string that Stripe sends: it may hold fractions of a minor unit.
+    """
 
     price_id: str
     product_id: str | None = None
@@ -268,6 +357,9 @@ class Price(Data, frozen=True, kw_only=True):
     billing_scheme: str | None = None
     interval: str | None = None
     interval_count: int | None = None
+    trial_period_days: int | None = None
+    usage_type: str | None = None
+    tiers_mode: str | None = None
     lookup_key: str | None = None
     nickname: str | None = None
     tax_behavior: str | None = None
@@ -299,6 +391,7 @@ DATA_TYPES: Final[Mapping[str, type[Data]]] = {
     "customer": Customer,
     "product": Product,
     "price": Price,
+    "plan": Price,
 }
 """`object_type` → the type of `data`; any other object type has `Other`, and so has every event of category `other`."""
 
