@@ -37,6 +37,7 @@ from service.contract import (
     Subscription,
 )
 from service.projections.model import ObjectState, Observation
+from service.projections.sticky import merge
 
 PERMUTED_EVENTS_MAX: Final = 6
 """6! = 720 orders are looked at, at most."""
@@ -46,20 +47,6 @@ LINKED_EVENTS_MAX: Final = 50
 
 SNAPSHOT_SUFFIX: Final = ".snapshot"
 """A read of Stripe's API: it loses to events of its own second (they may be later), wins over all before."""
-
-STICKY_FIELDS: Final[Mapping[str, frozenset[str]]] = {
-    "payment_intent": frozenset({"invoice_id", "latest_charge_id", "payment_method_type"}),
-    "charge": frozenset(
-        {"invoice_id", "payment_intent_id", "balance_transaction_id", "payment_method_type", "amount_captured_minor"}
-    ),
-    "refund": frozenset({"charge_id", "payment_intent_id", "balance_transaction_id", "status"}),
-    "dispute": frozenset({"charge_id", "payment_intent_id"}),
-    "checkout_session": frozenset({"payment_intent_id", "subscription_id", "invoice_id"}),
-    "subscription": frozenset({"latest_invoice_id", "collection_method", "currency", "start_date"}),
-    "invoice": frozenset({"subscription_id", "payment_intent_id", "charge_id"}),
-    "invoice_payment": frozenset({"payment_intent_id", "charge_id"}),
-}
-"""Fields that only some API versions carry and that Stripe never takes back: their null does not erase a value."""
 
 _PAYMENT_INTENT_RANK: Final = {
     "payment_intent.created": 0,
@@ -161,21 +148,12 @@ def _step(state: ObjectState | None, observation: Observation) -> ObjectState:
     return ObjectState(
         key=observation.key,
         object_type=observation.object_type,
-        data=observation.data if state is None else _merge(observation.object_type, state.data, observation.data),
+        data=observation.data if state is None else merge(observation.object_type, state.data, observation.data),
         last_event_id=observation.event_id,
         last_event_type=observation.event_type,
         last_event_at=observation.created_at,
         undecided=0 if state is None else state.undecided,
     )
-
-
-def _merge(object_type: str, old: Data, new: Data) -> Data:
-    kept = {
-        name: value
-        for name in STICKY_FIELDS.get(object_type, ())
-        if getattr(new, name) is None and (value := getattr(old, name)) is not None
-    }
-    return msgspec.structs.replace(new, **kept) if kept else new
 
 
 def _says_the_same(earlier: ObjectState, later: ObjectState) -> bool:

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from service.contract import Event, Refund, Subscription
 from service.projections import PROJECTIONS
-from service.projections.ordering import LINKED_EVENTS_MAX, STICKY_FIELDS, fold, is_deleted
+from service.projections.ordering import LINKED_EVENTS_MAX, fold, is_deleted
+from service.projections.sticky import STICKY_FIELDS
 from tests.support.histories import (
     PROPERTY,
     Replica,
