@@ -119,10 +119,11 @@ class Dispute(Data, frozen=True, kw_only=True):
     """A Stripe Dispute.
 
     `balance_change_minor` is what it has come to on the account's balance so far, fees apart: negative once funds are
-    withdrawn, 0 again when they are reinstated, null while nothing moved. It is in `balance_currency`.
+    withdrawn, 0 again when they are reinstated, null while nothing moved. It is in `balance_currency`. `dispute_id` is
+    null for disputes older than their ids (2013).
     """
 
-    dispute_id: str
+    dispute_id: str | None = None
     charge_id: str | None = None
     payment_intent_id: str | None = None
     status: str | None = None
@@ -213,10 +214,10 @@ class PendingUpdate(msgspec.Struct, frozen=True, kw_only=True):
 class Subscription(Data, frozen=True, kw_only=True):
     """A Stripe Subscription.
 
-    `current_period_start` and `…_end` are the subscription's own where the API version has them, else the earliest
-    start and the latest end of its items. `cancellation_scheduled` is true when `cancel_at_period_end` is, or
-    `cancel_at` is set. `pause_behavior` and `pause_resumes_at` are about collection (the status stays as it is);
-    `paused_reason` says why the status is `paused`. `items_have_more` is true where Stripe has cut the list off.
+    `current_period_start` and `current_period_end` are the subscription's own where the API version has them, else
+    the earliest start and the latest end of its items. `cancellation_scheduled` is true when `cancel_at_period_end`
+    is, or `cancel_at` is set. `pause_behavior` and `pause_resumes_at` are about collection (the status stays as it
+    is); `paused_reason` says why the status is `paused`. `items_have_more` is true where Stripe has cut the list off.
     """
 
     subscription_id: str
@@ -404,6 +405,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     `account` is never null: the event's, else the endpoint's configured account, else "default".
     `created_at` is Stripe's, in whole seconds (a thin event's in milliseconds); `received_at` is ours, in milliseconds.
+    `snapshot_event` is the id of the snapshot event that a thin one says is its twin.
     `previous` holds the normalized fields that changed, with their old values as they stand on the wire.
     `raw` is Stripe's event byte for byte where the publisher keeps it (always for `Other`), else `NO_RAW`.
     """
@@ -422,6 +424,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str | None
     object_type: str
     object_id: str | None
+    snapshot_event: str | None = None
     data: Data
     previous: Mapping[str, Any] | None
     raw: msgspec.Raw

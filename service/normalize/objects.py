@@ -1,5 +1,6 @@
 """Any Stripe object, normalized: the one table from its `object` to its type and reader."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +22,9 @@ from service.normalize.shapes import Malformed, Tree, optional_identity
 from service.normalize.subscriptions import read_invoice, read_subscription
 
 Reader = Callable[[Tree], Data]
+
+OBJECT_TYPE: Final = re.compile(r"[A-Za-z0-9_.]{1,100}")
+"""It becomes part of the header `ce_dataschema`, which is a URI."""
 
 READERS: Final[Mapping[str, Reader]] = {
     "payment_intent": read_payment_intent,
@@ -66,7 +70,7 @@ def normalize_object(tree: Tree, *, event_type: str) -> NormalizedObject:
 def type_of(tree: Tree, event_type: str) -> str:
     """The object's type in our spelling. The stubs of deleted objects once came without `object`."""
     stripes = tree.get("object")
-    if type(stripes) is str and stripes:
+    if type(stripes) is str and OBJECT_TYPE.fullmatch(stripes):
         return spelled(stripes)
     if stripes is None:
         resource = event_type.rpartition(".")[0]

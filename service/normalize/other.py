@@ -1,7 +1,7 @@
 """Objects without a type of their own here: what they share with the others."""
 
 from service.contract import Other
-from service.normalize.shapes import Malformed, Tree, reference
+from service.normalize.shapes import NOTHING, Malformed, Tree, reference
 
 
 def read_other(tree: Tree) -> Other:
@@ -11,8 +11,13 @@ def read_other(tree: Tree) -> Other:
         payment_intent_id=_recognized(tree, "payment_intent"),
         charge_id=_recognized(tree, "charge"),
         invoice_id=_recognized(tree, "invoice"),
-        subscription_id=_recognized(tree, "subscription"),
-        product_id=_recognized(tree, "product"),
+        subscription_id=_recognized(tree, "subscription")
+        or _recognized(_embedded(_embedded(tree, "parent"), "subscription_details"), "subscription")
+        or _recognized(tree, "released_subscription"),
+        product_id=_recognized(tree, "product")
+        or _recognized(_embedded(_embedded(tree, "pricing"), "price_details"), "product")
+        or _recognized(_embedded(tree, "price"), "product")
+        or _recognized(_embedded(tree, "plan"), "product"),
     )
 
 
@@ -22,3 +27,8 @@ def _recognized(tree: Tree, name: str) -> str | None:
         return reference(tree, name)
     except Malformed:
         return None
+
+
+def _embedded(tree: Tree, name: str) -> Tree:
+    value = tree.get(name)
+    return value if type(value) is dict else NOTHING

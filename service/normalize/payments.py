@@ -1,5 +1,10 @@
 """Payments: payment intents, charges, disputes, Checkout sessions, invoice payments."""
 
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
 from service.contract import Charge, CheckoutSession, Dispute, InvoicePayment, PaymentIntent
 from service.normalize.refunds import read_refund
 from service.normalize.shapes import (
@@ -14,18 +19,27 @@ from service.normalize.shapes import (
     identity,
     integer,
     metadata,
+    optional_identity,
     reference,
     text,
     timestamp,
     total,
 )
 
+_BRANDS: Final = {
+    "American Express": "amex",
+    "Diners Club": "diners",
+    "Eftpos Australia": "eftpos_au",
+    "China UnionPay": "unionpay",
+}
+"""The brands of cards whose name is not just the payment method's spelling in capitals."""
+
 
 def read_payment_intent(tree: Tree) -> PaymentIntent:
     """A `payment_intent`: with its charges embedded (before 2022-11-15), with its latest one, or with both."""
     error = child(tree, "last_payment_error")
     charges = children(tree, "charges")
-    newest = charges[0] if charges else NOTHING  # Stripe lists the newest first
+    newest = child(tree, "latest_charge") or (charges[0] if charges else NOTHING)  # Stripe lists the newest first
     return PaymentIntent(
         payment_intent_id=identity(tree),
         status=text(tree, "status"),
@@ -38,7 +52,11 @@ def read_payment_intent(tree: Tree) -> PaymentIntent:
         customer_account_id=reference(tree, "customer_account"),
         latest_charge_id=reference(tree, "latest_charge") or reference(newest, "id") or reference(error, "charge"),
         invoice_id=reference(tree, "invoice"),
-        payment_method_id=reference(tree, "payment_method") or reference(tree, "source"),
+        payment_method_id=reference(tree, "payment_method")
+        or reference(tree, "source")
+        or reference(newest, "payment_method")
+        or reference(error, "payment_method")
+        or reference(error, "source"),
         payment_method_type=_type_of_intent(tree, newest, error),
         capture_method=text(tree, "capture_method"),
         setup_future_usage=text(tree, "setup_future_usage"),
@@ -56,10 +74,9 @@ def read_payment_intent(tree: Tree) -> PaymentIntent:
 
 def _type_of_intent(tree: Tree, newest: Tree, error: Tree) -> str | None:
     """What was paid with, where the intent says so, else what alone it can be paid with."""
-    latest = child(tree, "latest_charge") or newest
     return (
         text(child(tree, "payment_method"), "type")
-        or text(child(latest, "payment_method_details"), "type")
+        or text(child(newest, "payment_method_details"), "type")
         or text(child(error, "payment_method"), "type")
         or _only(tree, "payment_method_types")
         or _only(tree, "allowed_source_types")
@@ -78,11 +95,15 @@ def _only(tree: Tree, name: str) -> str | None:
 
 def read_charge(tree: Tree) -> Charge:
     """A `charge`: its refunds embedded (before 2022-11-15) or not, paid by a payment method, a source or a card."""
+    charge_id = identity(tree)
+    payment_intent_id = reference(tree, "payment_intent")
+    source = child(tree, "source") or child(tree, "card")
+    customer_id = reference(tree, "customer") or reference(source, "customer")
     outcome = child(tree, "outcome")
-    card = _card(tree)
+    card = child(child(tree, "payment_method_details"), "card") or child(source, "card") or source
     return Charge(
-        charge_id=identity(tree),
-        payment_intent_id=reference(tree, "payment_intent"),
+        charge_id=charge_id,
+        payment_intent_id=payment_intent_id,
         invoice_id=reference(tree, "invoice"),
         status=_status_of_charge(tree),
         amount_minor=integer(tree, "amount"),
@@ -96,10 +117,10 @@ def read_charge(tree: Tree) -> Charge:
         disputed=_disputed(tree),
         dispute_id=reference(tree, "dispute"),
         currency=text(tree, "currency"),
-        customer_id=reference(tree, "customer"),
+        customer_id=customer_id,
         payment_method_id=reference(tree, "payment_method") or reference(tree, "source") or reference(tree, "card"),
-        payment_method_type=text(child(tree, "payment_method_details"), "type") or _type_of_source(tree),
-        card_brand=text(card, "brand") or text(card, "type"),
+        payment_method_type=text(child(tree, "payment_method_details"), "type") or _type_of_source(source),
+        card_brand=_card_brand(card),
         card_last4=text(card, "last4"),
         failure_code=text(tree, "failure_code"),
         # `reason` has Radar's words for other outcomes; only for this one it is the issuer's code.
@@ -110,7 +131,15 @@ def read_charge(tree: Tree) -> Charge:
         network_status=text(outcome, "network_status"),
         balance_transaction_id=reference(tree, "balance_transaction"),
         on_behalf_of_id=reference(tree, "on_behalf_of"),
-        refunds=each(tree, "refunds", read_refund),
+        refunds=tuple(
+            replace(
+                refund,
+                charge_id=refund.charge_id or charge_id,
+                payment_intent_id=refund.payment_intent_id or payment_intent_id,
+                customer_id=refund.customer_id or customer_id,
+            )
+            for refund in each(tree, "refunds", read_refund)
+        ),
         description=text(tree, "description"),
         metadata=metadata(tree),
         created_at=timestamp(tree, "created"),
@@ -129,15 +158,10 @@ def _status_of_charge(tree: Tree) -> str | None:
     return status
 
 
-def _card(tree: Tree) -> Tree:
-    """The card that was charged: of the details, of a source, or stored directly."""
-    source = child(tree, "source")
-    return (
-        child(child(tree, "payment_method_details"), "card")
-        or child(source, "card")
-        or (source if source.get("object") == "card" else NOTHING)
-        or child(tree, "card")
-    )
+def _card_brand(card: Tree) -> str | None:
+    """In the spelling of payment methods: cards once had the brand as people write it, and longer ago as their type."""
+    brand = text(card, "brand") or (text(card, "type") if card.get("object") == "card" else None)
+    return None if brand is None else _BRANDS.get(brand) or brand.lower().replace(" ", "_")
 
 
 def _disputed(tree: Tree) -> bool | None:
@@ -146,9 +170,8 @@ def _disputed(tree: Tree) -> bool | None:
     return tree["dispute"] is not None if disputed is None and "dispute" in tree else disputed
 
 
-def _type_of_source(tree: Tree) -> str | None:
+def _type_of_source(source: Tree) -> str | None:
     """A source names its type; a card or a bank account stored directly is its own type."""
-    source = child(tree, "source") or child(tree, "card")
     kind = text(source, "object")
     return text(source, "type") if kind == "source" else kind
 
@@ -158,7 +181,7 @@ def read_dispute(tree: Tree) -> Dispute:
     details = child(tree, "evidence_details")
     moved = children(tree, "balance_transactions")
     return Dispute(
-        dispute_id=identity(tree),
+        dispute_id=optional_identity(tree),
         charge_id=reference(tree, "charge"),
         payment_intent_id=reference(tree, "payment_intent"),
         status=text(tree, "status"),
@@ -181,6 +204,7 @@ def read_checkout_session(tree: Tree) -> CheckoutSession:
     subscription_id = reference(tree, "subscription")
     setup_intent_id = reference(tree, "setup_intent")
     details = child(tree, "total_details")
+    ordered = children(tree, "display_items")
     return CheckoutSession(
         checkout_session_id=identity(tree),
         mode=text(tree, "mode")
@@ -205,15 +229,24 @@ def read_checkout_session(tree: Tree) -> CheckoutSession:
         customer_email=text(child(tree, "customer_details"), "email") or text(tree, "customer_email"),
         client_reference_id=text(tree, "client_reference_id"),
         payment_link_id=reference(tree, "payment_link"),
-        amount_subtotal_minor=integer(tree, "amount_subtotal"),
-        amount_total_minor=integer(tree, "amount_total"),
+        amount_subtotal_minor=first(integer(tree, "amount_subtotal"), _ordered_amount(ordered)),
+        amount_total_minor=first(integer(tree, "amount_total"), _ordered_amount(ordered)),
         amount_discount_minor=integer(details, "amount_discount"),
-        amount_shipping_minor=integer(details, "amount_shipping"),
+        amount_shipping_minor=first(
+            integer(details, "amount_shipping"), integer(child(tree, "shipping_cost"), "amount_subtotal")
+        ),
         amount_tax_minor=integer(details, "amount_tax"),
-        currency=text(tree, "currency"),
+        currency=text(tree, "currency") or next((text(item, "currency") for item in ordered), None),
         expires_at=timestamp(tree, "expires_at"),
         metadata=metadata(tree),
         created_at=timestamp(tree, "created"),
+    )
+
+
+def _ordered_amount(items: Sequence[Tree]) -> int | None:
+    """What a session's items come to: until 2020 it did not say so itself, and had no tax, shipping or discount."""
+    return total(
+        [{"amount": (integer(item, "amount") or 0) * (integer(item, "quantity") or 1)} for item in items], "amount"
     )
 
 

@@ -7,7 +7,7 @@ else than it can hold raises `Malformed`: an unknown shape is kept in quarantine
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeGuard, TypeVar
 
 import orjson
 
@@ -21,10 +21,15 @@ Tree: TypeAlias = dict[str, Any]
 NOTHING: Final[Tree] = {}
 """What an absent object reads as: none of its fields says anything."""
 
+EMBEDDED_MAX: Final = 1_000
+"""Members of an embedded list: Stripe cuts its own off at 100. A body full of empty ones would grow many times over."""
+
 ID_CHARACTERS_MAX: Final = 500
 """Some ids are chosen by the merchant (products, plans). Postgres cannot index more than 2704 bytes, and refuses a
 longer key in a way that would stop a consumer for everybody."""
 
+_FLOAT_EXACT_MAX: Final = 2**53
+"""Above this a float no longer holds every whole number: what it says may not be what Stripe said."""
 _INT64_MIN: Final = -(2**63)
 _INT64_MAX: Final = 2**63 - 1
 _SECONDS_MAX: Final = 253_402_300_799
@@ -55,11 +60,17 @@ def integer(tree: Tree, name: str) -> int | None:
     value = tree.get(name)
     if value is None:
         return None
-    if type(value) is float and value.is_integer():
-        value = int(value)
+    value = _whole(value)
     if type(value) is int and _INT64_MIN <= value <= _INT64_MAX:
         return value
     raise Malformed(name)
+
+
+def _whole(value: object) -> object:
+    """A float that is a whole number, as one: some encoders write 1000 as 1000.0."""
+    if type(value) is float and value.is_integer() and abs(value) < _FLOAT_EXACT_MAX:
+        return int(value)
+    return value
 
 
 def timestamp(tree: Tree, name: str) -> datetime | None:
@@ -67,8 +78,7 @@ def timestamp(tree: Tree, name: str) -> datetime | None:
     value = tree.get(name)
     if value is None:
         return None
-    if type(value) is float and value.is_integer():
-        value = int(value)
+    value = _whole(value)
     if type(value) is int and 0 <= value <= _SECONDS_MAX:
         return datetime.fromtimestamp(value, UTC)
     raise Malformed(name)
@@ -83,15 +93,23 @@ def flag(tree: Tree, name: str) -> bool | None:
 
 
 def reference(tree: Tree, name: str) -> str | None:
-    """The id of another object, which is rendered as that id, expanded, or as the stub of a deleted one."""
+    """The id of another object, which is rendered as that id, expanded, or as the stub of a deleted one.
+
+    Some objects had no id long ago (a card of 2012): embedded, they name nothing.
+    """
     value = tree.get(name)
     if type(value) is dict:
-        value = value.get("id", value)
+        value = value.get("id") if "object" in value else value.get("id", value)
     if value is None or value == "":
         return None
-    if type(value) is str and len(value) <= ID_CHARACTERS_MAX:
+    if _is_id(value):
         return value
     raise Malformed(name)
+
+
+def _is_id(value: object) -> TypeGuard[str]:
+    """Ids go into keys, headers and indexes. No id has control characters in it."""
+    return type(value) is str and 0 < len(value) <= ID_CHARACTERS_MAX and value.isprintable()
 
 
 def identity(tree: Tree) -> str:
@@ -105,7 +123,7 @@ def identity(tree: Tree) -> str:
 def optional_identity(tree: Tree) -> str | None:
     """The object's own id, where it has one: a balance, a preview and an embedded value object have none."""
     value = tree.get("id")
-    if value is None or (type(value) is str and 0 < len(value) <= ID_CHARACTERS_MAX):
+    if value is None or _is_id(value):
         return value
     raise Malformed("id")
 
@@ -127,7 +145,7 @@ def listed(tree: Tree, name: str) -> Sequence[Any]:
         value = value.get("data")
     if value is None:
         return ()
-    if type(value) is list:
+    if type(value) is list and len(value) <= EMBEDDED_MAX:
         return value
     raise Malformed(name)
 
@@ -151,7 +169,11 @@ def each(tree: Tree, name: str, read: Callable[[Tree], T]) -> tuple[T, ...]:
 def total(trees: Sequence[Tree], name: str) -> int | None:
     """The sum of one integer field over embedded objects; None where none of them has it."""
     values = [value for tree in trees if (value := integer(tree, name)) is not None]
-    return sum(values) if values else None
+    if not values:
+        return None
+    if _INT64_MIN <= (found := sum(values)) <= _INT64_MAX:
+        return found
+    raise Malformed(name)
 
 
 def first(*values: T | None) -> T | None:
@@ -175,7 +197,7 @@ def metadata(tree: Tree) -> Metadata:
 def _metadata_value(value: object) -> str:
     if type(value) is str:
         return value
-    if isinstance(value, int | float):
+    if type(value) is bool or (isinstance(value, int | float) and abs(value) < _FLOAT_EXACT_MAX):
         return orjson.dumps(value).decode()
     raise Malformed("metadata")
 

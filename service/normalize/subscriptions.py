@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from msgspec.structs import replace
+
 from service.contract import Invoice, InvoiceLine, PendingUpdate, Subscription, SubscriptionItem
 from service.normalize.shapes import (
     NOTHING,
@@ -26,7 +28,9 @@ from service.normalize.shapes import (
 
 def read_subscription(tree: Tree) -> Subscription:
     """A `subscription`: its period its own, or (from basil on) its items'."""
-    items = _items(tree)
+    own_start = timestamp(tree, "current_period_start")
+    own_end = timestamp(tree, "current_period_end")
+    items = _items(tree, own_start, own_end)
     cancel_at = timestamp(tree, "cancel_at")
     at_period_end = flag(tree, "cancel_at_period_end")
     cancellation = child(tree, "cancellation_details")
@@ -38,8 +42,8 @@ def read_subscription(tree: Tree) -> Subscription:
         customer_id=reference(tree, "customer"),
         customer_account_id=reference(tree, "customer_account"),
         status=text(tree, "status"),
-        current_period_start=timestamp(tree, "current_period_start") or min(starts, default=None),
-        current_period_end=timestamp(tree, "current_period_end") or max(ends, default=None),
+        current_period_start=own_start or min(starts, default=None),
+        current_period_end=own_end or max(ends, default=None),
         cancel_at=cancel_at,
         cancel_at_period_end=at_period_end,
         cancellation_scheduled=at_period_end if cancel_at is None else True,
@@ -71,12 +75,22 @@ def read_subscription(tree: Tree) -> Subscription:
     )
 
 
-def _items(tree: Tree) -> tuple[SubscriptionItem, ...]:
-    """The items, or the one plan that a subscription had before there were items (2015-10-16)."""
+def _items(tree: Tree, start: datetime | None, end: datetime | None) -> tuple[SubscriptionItem, ...]:
+    """The items, or the one plan that a subscription had before there were items (2015-10-16).
+
+    Where the subscription has a period of its own (before basil), all its items have that one.
+    """
     items = each(tree, "items", read_subscription_item)
-    if items or not child(tree, "plan"):
-        return items
-    return (read_subscription_item({"plan": tree["plan"], "quantity": tree.get("quantity")}),)
+    if not items and child(tree, "plan"):
+        items = (read_subscription_item({"plan": tree["plan"], "quantity": tree.get("quantity")}),)
+    return tuple(
+        replace(
+            item,
+            current_period_start=item.current_period_start or start,
+            current_period_end=item.current_period_end or end,
+        )
+        for item in items
+    )
 
 
 def _pending_update(tree: Tree) -> PendingUpdate | None:

@@ -2,9 +2,7 @@
 
 from collections.abc import Collection, Iterator
 
-import msgspec
-
-from service.contract import Charge, Data, Event, Invoice, Other, Refund
+from service.contract import Charge, Event, Invoice, Other
 from service.projections.model import ObjectKey, Observation
 
 
@@ -27,7 +25,7 @@ def observe_object(event: Event, object_types: Collection[str]) -> Iterator[Obse
 
 
 def observe_embedded_refunds(event: Event) -> Iterator[Observation]:
-    """The refunds inside a charge; what they leave out of their charge and payment intent, the charge says."""
+    """The refunds inside a charge."""
     if isinstance(event.data, Charge):
         for refund in event.data.refunds:
             yield Observation(
@@ -37,14 +35,6 @@ def observe_embedded_refunds(event: Event) -> Iterator[Observation]:
                 event_type=event.event_type,
                 created_at=event.created_at,
                 api_version=event.api_version,
-                data=_of_charge(refund, event.data),
+                data=refund,
                 previous=None,
             )
-
-
-def _of_charge(refund: Refund, charge: Charge) -> Data:
-    return msgspec.structs.replace(
-        refund,
-        charge_id=refund.charge_id or charge.charge_id,
-        payment_intent_id=refund.payment_intent_id or charge.payment_intent_id,
-    )

@@ -29,7 +29,7 @@ def test_a_row_has_every_field_of_the_refund_and_its_last_event() -> None:
 
 
 def test_embedded_refunds_have_rows_and_their_charge_has_none() -> None:
-    embedded = Refund(refund_id="re_1", status="succeeded", amount_minor=50)
+    embedded = Refund(refund_id="re_1", charge_id="ch_1", payment_intent_id="pi_1", status="succeeded", amount_minor=50)
     charge = Charge(charge_id="ch_1", payment_intent_id="pi_1", refunds=(embedded,))
     rows = oracle_rows(REFUNDS, [event("charge.refunded", charge)])
     assert set(rows) == {("refunds", key("re_1"))}
@@ -38,7 +38,7 @@ def test_embedded_refunds_have_rows_and_their_charge_has_none() -> None:
 
 
 def test_a_refund_event_continues_what_an_embedded_refund_began() -> None:
-    embedded = Refund(refund_id="re_1", status="succeeded", balance_transaction_id="txn_1")
+    embedded = Refund(refund_id="re_1", charge_id="ch_1", status="succeeded", balance_transaction_id="txn_1")
     history = [
         event("charge.refunded", Charge(charge_id="ch_1", refunds=(embedded,)), second=0, event_id="evt_1"),
         event("refund.failed", Refund(refund_id="re_1", status="failed"), second=1, event_id="evt_2"),

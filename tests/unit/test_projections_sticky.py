@@ -20,7 +20,7 @@ STICKY = {
         outcome_type network_status balance_transaction_id on_behalf_of_id created_at""",
     "refund": """charge_id payment_intent_id status amount_minor currency customer_id reason failure_reason
         balance_transaction_id failure_balance_transaction_id created_at""",
-    "dispute": """charge_id payment_intent_id status amount_minor currency reason is_charge_refundable
+    "dispute": """dispute_id charge_id payment_intent_id status amount_minor currency reason is_charge_refundable
         balance_change_minor balance_fee_minor balance_currency created_at""",
     "checkout_session": """mode status payment_status payment_intent_id subscription_id setup_intent_id invoice_id
         customer_id customer_account_id customer_email client_reference_id payment_link_id amount_subtotal_minor

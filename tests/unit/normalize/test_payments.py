@@ -126,7 +126,31 @@ def test_a_failed_intent_says_why() -> None:
     assert found.decline_code == "insufficient_funds"
     assert found.failure_message == "Your card has insufficient funds."
     assert found.payment_method_type == "card"
-    assert found.payment_method_id is None
+    assert found.payment_method_id == "pm_9"
+
+
+def test_a_charges_embedded_refunds_know_what_their_charge_knows() -> None:
+    bare = {"id": "re_1", "object": "refund", "amount": 500}
+    (refund,) = charge(refunds=[bare]).refunds
+    (other,) = charge(refunds=[{**bare, "charge": "ch_9", "payment_intent": "pi_9", "customer": "cus_9"}]).refunds
+
+    assert (refund.charge_id, refund.payment_intent_id, refund.customer_id) == ("ch_1", "pi_1", "cus_1")
+    assert (other.charge_id, other.payment_intent_id, other.customer_id) == ("ch_9", "pi_9", "cus_9")
+
+
+@pytest.mark.parametrize(
+    ("shape", "brand"),
+    [
+        ({"payment_method_details": {"type": "card", "card": {"brand": "amex"}}}, "amex"),
+        ({"source": {"object": "card", "brand": "American Express"}}, "amex"),
+        ({"source": {"object": "source", "type": "card", "card": {"brand": "MasterCard"}}}, "mastercard"),
+        ({"card": {"object": "card", "type": "Diners Club"}}, "diners"),
+        ({"card": {"object": "card", "brand": "Cartes Bancaires"}}, "cartes_bancaires"),
+        ({"source": {"object": "source", "type": "sepa_debit"}}, None),
+    ],
+)
+def test_a_cards_brand_is_spelled_as_payment_methods_spell_it(shape: dict[str, Any], brand: str | None) -> None:
+    assert charge(**{"payment_method_details": None, **shape}).card_brand == brand
 
 
 def test_a_canceled_intent_says_when_and_why() -> None:

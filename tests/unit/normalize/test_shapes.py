@@ -6,7 +6,16 @@ from typing import Any
 import pytest
 
 from service.normalize import shapes
-from service.normalize.shapes import Malformed
+from service.normalize.shapes import (
+    EMBEDDED_MAX,
+    Malformed,
+    children,
+    integer,
+    metadata,
+    optional_identity,
+    reference,
+    total,
+)
 from tests.unit.normalize.building import at
 
 Read = Callable[[shapes.Tree, str], Any]
@@ -82,7 +91,7 @@ def test_what_stripe_did_not_say_is_none(read: Read, tree: shapes.Tree) -> None:
         (shapes.reference, 1),
         (shapes.reference, True),
         (shapes.reference, []),
-        (shapes.reference, {"object": "customer"}),
+        (shapes.reference, {"name": "customer"}),
         (shapes.reference, {"id": 7}),
         (shapes.reference, {"id": {"id": "cus_1"}}),
         (shapes.reference, "p" * (shapes.ID_CHARACTERS_MAX + 1)),
@@ -135,3 +144,38 @@ def test_a_field_inside_of_a_list_is_named_with_its_path() -> None:
 def test_an_impossible_id_is_refused(value: object) -> None:
     with pytest.raises(Malformed):
         shapes.optional_identity({"id": value})
+
+
+@pytest.mark.parametrize("value", ["a\x00b", "a\nb", "\ud7ff\x85"])
+def test_an_id_with_control_characters_is_malformed(value: str) -> None:
+    with pytest.raises(Malformed):
+        reference({"customer": value}, "customer")
+    with pytest.raises(Malformed):
+        optional_identity({"id": value})
+
+
+def test_an_embedded_object_without_an_id_names_nothing() -> None:
+    assert reference({"card": {"object": "card", "last4": "4242"}}, "card") is None
+    with pytest.raises(Malformed):
+        reference({"card": {"last4": "4242"}}, "card")
+
+
+def test_a_float_that_may_have_lost_its_last_digits_is_malformed() -> None:
+    assert integer({"amount": 2.0**53 - 1}, "amount") == 2**53 - 1
+    with pytest.raises(Malformed):
+        integer({"amount": 2.0**53}, "amount")
+    with pytest.raises(Malformed):
+        metadata({"metadata": {"n": 1e30}})
+
+
+def test_a_list_longer_than_any_of_stripes_is_malformed() -> None:
+    assert len(children({"lines": {"data": [{}] * EMBEDDED_MAX}}, "lines")) == EMBEDDED_MAX
+    with pytest.raises(Malformed):
+        children({"lines": {"data": [{}] * (EMBEDDED_MAX + 1)}}, "lines")
+
+
+def test_a_sum_beyond_64_bits_is_malformed() -> None:
+    assert total([{"amount": 2}, {}, {"amount": 3}], "amount") == 5
+    assert total([{}], "amount") is None
+    with pytest.raises(Malformed):
+        total([{"amount": 2**63 - 1}, {"amount": 1}], "amount")

@@ -115,6 +115,8 @@ def test_a_subscription_is_read() -> None:
                 currency="eur",
                 interval="month",
                 interval_count=1,
+                current_period_start=at(START),
+                current_period_end=at(END),
             ),
         ),
         items_have_more=False,
