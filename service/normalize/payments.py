@@ -183,7 +183,7 @@ def read_dispute(tree: Tree) -> Dispute:
     return Dispute(
         dispute_id=optional_identity(tree),
         charge_id=reference(tree, "charge"),
-        payment_intent_id=reference(tree, "payment_intent"),
+        payment_intent_id=reference(tree, "payment_intent") or reference(child(tree, "charge"), "payment_intent"),
         status=text(tree, "status"),
         amount_minor=integer(tree, "amount"),
         currency=text(tree, "currency"),

@@ -1,19 +1,20 @@
 """Refunds, on their own and embedded in a charge."""
 
 from service.contract import Refund
-from service.normalize.shapes import Tree, identity, integer, metadata, reference, text, timestamp
+from service.normalize.shapes import Tree, child, identity, integer, metadata, reference, text, timestamp
 
 
 def read_refund(tree: Tree) -> Refund:
     """A `refund`."""
+    charge = child(tree, "charge")
     return Refund(
         refund_id=identity(tree),
         charge_id=reference(tree, "charge"),
-        payment_intent_id=reference(tree, "payment_intent"),
+        payment_intent_id=reference(tree, "payment_intent") or reference(charge, "payment_intent"),
         status=text(tree, "status"),
         amount_minor=integer(tree, "amount"),
         currency=text(tree, "currency"),
-        customer_id=reference(tree, "customer"),
+        customer_id=reference(tree, "customer") or reference(charge, "customer"),
         reason=text(tree, "reason"),
         failure_reason=text(tree, "failure_reason"),
         pending_reason=text(tree, "pending_reason"),

@@ -469,3 +469,12 @@ def test_an_invoice_payment_links_an_invoice_to_what_paid_it(
         paid_at=at(1_700_000_005),
         created_at=at(1_700_000_000),
     )
+
+
+@pytest.mark.parametrize("kind", ["refund", "dispute"])
+def test_a_refund_or_dispute_knows_its_payment_from_an_expanded_charge(kind: str) -> None:
+    tree = {"id": "x_1", "object": kind, "charge": {"id": "ch_1", "object": "charge", "payment_intent": "pi_1"}}
+    data = normalized(event(tree, "refund.updated" if kind == "refund" else "charge.dispute.created")).data
+
+    assert isinstance(data, Refund | Dispute)
+    assert (data.charge_id, data.payment_intent_id) == ("ch_1", "pi_1")
