@@ -16,9 +16,8 @@ EXIT_TEMPORARY = 75
 def main() -> None:
     """Run the command line. Exit 0 done, 1 something wrong was found, 2 bad usage or configuration, 75 try again."""
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as finished:
-        sys.exit(finished.exit_code)
+        # Outside of its standalone mode click returns the code of an `Exit` instead of raising it.
+        sys.exit(cli.main(standalone_mode=False))
     except click.ClickException as usage:
         usage.show()
         sys.exit(EXIT_CONFIGURATION)

@@ -112,6 +112,7 @@ async def receiver(config: Config) -> AsyncIterator[str]:
     """A receiver that serves inside the block, and drains at its end; its public URL."""
     endpoints = config.webhook_endpoints()
     _ = config.dedupe_url  # what is missing is said before anything is dialled
+    redaction = config.redaction()
     metrics_registry = registry()
     metrics = ReceiverMetrics(metrics_registry)
     topics = Topics(config.kafka.topic_prefix)
@@ -143,6 +144,7 @@ async def receiver(config: Config) -> AsyncIterator[str]:
                 topics=topics,
                 include_raw=config.kafka.include_raw,
                 tolerance_seconds=config.receiver.tolerance_seconds,
+                redaction=redaction,
             ),
             limits=Limits(
                 max_body_bytes=config.receiver.max_body_bytes,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar, get_args
 
 import click
 import orjson
@@ -18,14 +18,22 @@ from rich.table import Table
 from service import __version__, bootstrap
 from service.adapters.kafka_topics import ChangeKind
 from service.config import Config, load
+from service.contract import Category
+from service.contract.asyncapi import OBJECT_TYPES, TITLE, asyncapi
+from service.contract.compatibility import breaking_changes
+from service.contract.files import as_text, write_contract
+from service.contract.schema import SCHEMA_NAMES, schema, schema_id
 from service.errors import ConfigurationError
 from service.events import Endpoint
 from service.local.arrivals import read_newest
-from service.local.show import show_report
+from service.local.show import show_report, show_routes
 from service.local.stack import StackOptions
 from service.local.up import CONFIG_FILE, Up
+from service.normalize.event_types import CATALOGUE
 from service.projections import PROJECTIONS
 from service.receiver.workers import Workers
+from service.records import Topics
+from service.routing import Form, advice, route, routes
 from service.simulator.events import SAMPLE_EVENT_TYPES, render, sample
 from service.simulator.playing import play_shop
 from service.simulator.stripe_sender import DeliveryResult, StripeSender
@@ -35,6 +43,8 @@ T = TypeVar("T")
 Command = Callable[..., Any]
 
 WIDTH_WITHOUT_TERMINAL: Final = 110
+ALL_EVENTS: Final = "*"
+"""Every event type but those that Stripe wants to be asked for by name."""
 
 INITIAL_CONFIGURATION: Final = """\
 # stripe-ingest. Every value can be overridden by STRIPE_INGEST__SECTION__KEY; secrets also come from files (…_file).
@@ -57,6 +67,9 @@ INITIAL_CONFIGURATION: Final = """\
 bootstrap_servers = "127.0.0.1:9092"
 # topic_prefix = "stripe"
 # include_raw = true                # keep Stripe's event beside the normalized one
+# redact = ["customer.email", "hash:customer.phone", "charge.billing_details", "*.metadata.ssn"]
+#                                   # fields that go nowhere: dropped, or replaced by a keyed hash to join on
+# redact_key_file = "/run/secrets/redact-key"   # needed with redact: `openssl rand -base64 32`
 # partitions = 6                    # for `topics apply`
 # replication_factor = 3
 # min_insync_replicas = 2
@@ -193,6 +206,42 @@ def topics_read(config: Config, family: str, limit: int) -> None:
         click.echo(line)
 
 
+@cli.group()
+def events() -> None:
+    """Look at Stripe's event types."""
+
+
+@events.command("list")
+@click.argument("event_types", nargs=-1, metavar="[TYPE]...")
+@click.option("--category", type=click.Choice(get_args(Category)), help="Only this topic's.")
+@click.option("--snapshot", "form", flag_value="snapshot", help="Only events that carry their object.")
+@click.option("--thin", "form", flag_value="thin", help="Only events that name their object.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@with_config
+def events_list(
+    config: Config, event_types: tuple[str, ...], category: Category | None, form: Form | None, as_json: bool
+) -> None:
+    """Show where each of Stripe's event types goes: its topic, key and object. Needs no configuration.
+
+    Without a TYPE, all that this version knows. Into a pipe, a line each with tabs between: type, form, category,
+    topic, key, object, twin, and whether it is listed.
+    """
+    topics = Topics(config.kafka.topic_prefix)
+    found = [route(event_type, topics) for event_type in event_types] or list(routes(topics))
+    shown = [each for each in found if category in {None, each.category} and form in {None, each.form}]
+    console = Console()
+    if as_json:
+        click.echo(orjson.dumps([asdict(each) for each in shown]))
+    elif console.is_terminal:
+        show_routes(console, shown)
+    else:
+        for each in shown:
+            click.echo("\t".join(each.columns()))
+    for each in found:
+        if not each.listed:
+            click.echo(f"{each.event_type} {advice(each.event_type)}", err=True)
+
+
 @cli.command()
 @click.option("--data", default=".stripe-ingest", show_default=True, metavar="FOLDER", help="Where everything is kept.")
 @click.option("--port", default=8080, show_default=True, help="The receiver's; 0 takes free ports for everything.")
@@ -297,9 +346,17 @@ def config_group() -> None:
 @config_group.command("check")
 @with_config
 def config_check(config: Config) -> None:
-    """Say whether the configuration is right, and what it comes to, without starting anything."""
+    """Say whether the configuration is right, and what it comes to, without starting anything.
+
+    An event type that Stripe is not known to have is warned of, no more: Stripe may be newer than this version.
+    """
     endpoints = config.webhook_endpoints()
     _ = config.dedupe_url
+    for place, configured in enumerate(config.endpoints):
+        for event_type in configured.events:
+            if event_type not in CATALOGUE | {ALL_EVENTS}:
+                where = f"endpoints[{place}] ({configured.name}).events"
+                click.echo(f"warning: {where}: {event_type} {advice(event_type)}", err=True)
     table = Table("endpoint", "path", "mode", "account", "secrets", box=None, header_style="bold")
     for endpoint in endpoints:
         account = endpoint.account or ("connected accounts" if endpoint.connect else "-")
@@ -325,3 +382,75 @@ def config_init(output: str) -> None:
     except FileExistsError:
         raise ConfigurationError(f"{path}: is there already; it is left as it is") from None
     click.echo(f"wrote {path}")
+
+
+def with_topics(command: Command) -> Command:
+    """Add `--prefix` and hand the command the topics."""
+
+    @click.option("--prefix", metavar="PREFIX", help="The topics' prefix; else the configuration's.")
+    @with_config
+    @functools.wraps(command)
+    def run(config: Config, prefix: str | None, **options: Any) -> Any:
+        if prefix is not None:
+            config = load(None, {"STRIPE_INGEST__KAFKA__TOPIC_PREFIX": prefix})
+        return command(Topics(config.kafka.topic_prefix), **options)
+
+    return run
+
+
+@cli.group("contract")
+def contract_group() -> None:
+    """Show the published contract: what services downstream may build on. Needs no configuration."""
+
+
+@contract_group.command("list")
+@with_topics
+def contract_list(topics: Topics) -> None:
+    """List the schemas, and the topics with records that they describe."""
+    table = Table("object type", "schema ($id, and the header ce_dataschema)", "topics", box=None, header_style="bold")
+    for name in SCHEMA_NAMES:
+        where = (topics.of(category) for category, names in OBJECT_TYPES.items() if name in names)
+        table.add_row(name, schema_id(name), ", ".join(where))
+    _console().print(table)
+
+
+@contract_group.command("schema")
+@click.argument("object_type", type=click.Choice(SCHEMA_NAMES), metavar="OBJECT_TYPE")
+def contract_schema(object_type: str) -> None:
+    """Print the JSON Schema (2020-12) of the records about an object type."""
+    click.echo(as_text(schema(object_type)), nl=False)
+
+
+@contract_group.command("asyncapi")
+@with_topics
+def contract_asyncapi(topics: Topics) -> None:
+    """Print the AsyncAPI 3.0 document of all topics, schemas included."""
+    click.echo(as_text(asyncapi(topics)), nl=False)
+
+
+@contract_group.command("write")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@with_topics
+def contract_write(topics: Topics, folder: Path) -> None:
+    """Write asyncapi.json and schemas/*.json into a folder, over those that are there."""
+    for path in write_contract(folder, topics):
+        click.echo(f"wrote {path}")
+
+
+@contract_group.command("compare")
+@click.argument("earlier", metavar="FILE", type=click.File("rb"))
+@with_topics
+def contract_compare(topics: Topics, earlier: BinaryIO) -> None:
+    """Say what breaks a consumer written against an earlier asyncapi.json. Exit 1 where something does."""
+    try:
+        document = orjson.loads(earlier.read())
+    except orjson.JSONDecodeError:
+        raise ConfigurationError(f"{earlier.name}: is not JSON") from None
+    if not isinstance(document, dict) or document.get("info", {}).get("title") != TITLE:
+        raise ConfigurationError(f"{earlier.name}: is not what `stripe-ingest contract asyncapi` prints")
+    changes = breaking_changes(document, asyncapi(topics))
+    for change in changes:
+        click.echo(change)
+    if changes:
+        raise click.exceptions.Exit(1)
+    click.echo("Whoever reads by the earlier contract can read what is published now.")

@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from service.errors import ConfigurationError
 from service.events import Endpoint, Mode, Secret
+from service.redaction import Redaction, RedactionKeys, parse_paths
 
 ENVIRONMENT_PREFIX: Final = "STRIPE_INGEST__"
 DEFAULT_FILE: Final = "stripe-ingest.toml"
@@ -86,6 +87,7 @@ class KafkaConfig(_Section, frozen=True, kw_only=True):
     topic_prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "stripe"
     include_raw: bool = True
     redact: tuple[str, ...] = ()
+    redact_key: Secret | None = None
     compression: Compression = "none"
     partitions: Annotated[int, Meta(ge=1, le=1000)] = 6
     replication_factor: Annotated[int, Meta(ge=1, le=9)] = 3
@@ -163,6 +165,19 @@ class Config(_Section, frozen=True, kw_only=True):
     def dedupe_url(self) -> str:
         """The dedupe store's URL: its own, else the database's."""
         return self.dedupe.url.value if self.dedupe.url is not None else self.database_url
+
+    def redaction(self) -> Redaction | None:
+        """What is to be redacted; None where nothing is. Raises `ConfigurationError` for a path or key that is none."""
+        keys = RedactionKeys.of(self.kafka.redact_key.value) if self.kafka.redact_key is not None else None
+        paths = parse_paths(self.kafka.redact)
+        if not paths:
+            return None
+        if keys is None:
+            raise ConfigurationError(
+                "kafka.redact_key: is needed with kafka.redact: at least 32 random bytes in base64,"
+                " as `openssl rand -base64 32` writes them (or kafka.redact_key_file)"
+            )
+        return Redaction.of(paths, keys)
 
     def webhook_endpoints(self) -> tuple[Endpoint, ...]:
         """The endpoints to serve. Raises `ConfigurationError` where there is none."""
@@ -267,6 +282,7 @@ def _read_secret_files(tree: dict[str, Any]) -> None:
     tables = [
         ("database", tree.get("database"), "url", False),
         ("dedupe", tree.get("dedupe"), "url", False),
+        ("kafka", kafka, "redact_key", False),
         ("kafka.security", kafka.get("security") if isinstance(kafka, dict) else None, "password", False),
     ]
     for index, endpoint in enumerate(endpoints if isinstance(endpoints, list) else ()):
@@ -319,8 +335,7 @@ def _message(error: str) -> str:
 
 def _check(config: Config) -> None:
     """What the types alone cannot say."""
-    if config.kafka.redact:
-        raise ConfigurationError("kafka.redact: must be empty: fields cannot be redacted by this version")
+    config.redaction()
     if config.kafka.min_insync_replicas > config.kafka.replication_factor:
         raise ConfigurationError("kafka.min_insync_replicas: must not be more than kafka.replication_factor")
     security = config.kafka.security

@@ -80,11 +80,13 @@ class QuarantineReason(StrEnum):
     """Why a verified body is kept on the quarantine topic instead of its own."""
 
     MALFORMED_JSON = "malformed_json"
+    NESTED_TOO_DEEP = "nested_too_deep"
     NOT_AN_EVENT = "not_an_event"
     EVENT_ID_MISSING = "event_id_missing"
     EVENT_ID_MALFORMED = "event_id_malformed"
     EVENT_TYPE_MALFORMED = "event_type_malformed"
     CREATED_MALFORMED = "created_malformed"
+    API_VERSION_MALFORMED = "api_version_malformed"
     LIVEMODE_MALFORMED = "livemode_malformed"
     ACCOUNT_MALFORMED = "account_malformed"
     MODE_MISMATCH = "mode_mismatch"

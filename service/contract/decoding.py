@@ -1,9 +1,15 @@
 """A record's value as a typed event: the reading side of the contract.
 
-for message in consumer:
-    event = decode(message.value)
-    match event.data:
-        case PaymentIntent(status="succeeded") as intent: ...
+    for message in consumer:
+        event = decode(message.value)
+        match event.data:
+            case PaymentIntent(status="succeeded", amount_minor=int(amount), currency=str(currency)):
+                ...  # amounts are integers in the currency's minor unit
+            case _:
+                pass  # object types and statuses that are not yours, or not yet known
+
+Any Kafka client will do; msgspec is all that this package needs. Records come at least once: skip an `event_id` that
+you have handled. Commit after the work.
 """
 
 from collections.abc import Mapping
@@ -41,9 +47,13 @@ _other_decoder: Final[msgspec.json.Decoder[Data]] = msgspec.json.Decoder(Other)
 
 
 def decode(value: bytes) -> Event:
-    """The typed event of a record's value. Fields that these types do not know are passed over.
+    """The typed event of a record's value.
 
-    Raises `ContractError`, with the reason `not_json` or `schema_mismatch`.
+    Fields that these types do not know are passed over, fields that an earlier release did not write have their
+    defaults, and an object type that is not known here has `Other` for its data. `event.raw` is Stripe's event as JSON
+    bytes, or `NO_RAW`.
+
+    Raises `ContractError`, with the reason `not_json` or `schema_mismatch`: such a record will never be readable.
     """
     try:
         wire = _wire_decoder.decode(value)
@@ -59,5 +69,5 @@ def decode(value: bytes) -> Event:
 
 def _where(error: msgspec.ValidationError) -> str:
     """The path that the error names. Its other half may quote the value."""
-    _, _, path = str(error).rpartition(" - at ")
-    return path or "$"
+    _, found, path = str(error).rpartition(" - at ")
+    return path if found else "`$`"

@@ -218,9 +218,10 @@ class Subscription(Data, frozen=True, kw_only=True):
     the earliest start and the latest end of its items. `cancellation_scheduled` is true when `cancel_at_period_end`
     is, or `cancel_at` is set. `pause_behavior` and `pause_resumes_at` are about collection (the status stays as it
     is); `paused_reason` says why the status is `paused`. `items_have_more` is true where Stripe has cut the list off.
+    `subscription_id` is null for subscriptions older than their ids (2013).
     """
 
-    subscription_id: str
+    subscription_id: str | None = None
     customer_id: str | None = None
     customer_account_id: str | None = None
     status: str | None = None
@@ -407,7 +408,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     `created_at` is Stripe's, in whole seconds (a thin event's in milliseconds); `received_at` is ours, in milliseconds.
     `snapshot_event` is the id of the snapshot event that a thin one says is its twin.
     `previous` holds the normalized fields that changed, with their old values as they stand on the wire.
-    `raw` is Stripe's event byte for byte where the publisher keeps it (always for `Other`), else `NO_RAW`.
+    `raw` is Stripe's event byte for byte where the publisher keeps it (always for `Other`), else null (`NO_RAW`).
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION

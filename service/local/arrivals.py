@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -15,6 +15,7 @@ from service.adapters.kafka_topics import admin_client, describe_topics
 from service.bootstrap import kafka_security
 from service.config import Config
 from service.errors import ConfigurationError
+from service.money import format_minor
 from service.projections import PROJECTIONS
 from service.records import Topics
 
@@ -33,7 +34,7 @@ TABLES: Final[Mapping[str, Sequence[str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class TableRows:
-    """A table's newest rows, as text, and how many there are in all."""
+    """A table's newest rows, as text with amounts in their currency, and how many there are in all."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -159,10 +160,15 @@ async def _rows(connection: "asyncpg.Connection[asyncpg.Record]", table: str, co
         f"SELECT {listed} FROM {table} ORDER BY created_at DESC NULLS LAST, 1 LIMIT {ROWS_SHOWN_MAX}"  # noqa: S608 -- our own names
     )
     count = await connection.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608 -- our own name
-    return TableRows(columns, [[_shown(value) for value in row] for row in rows], count)
+    # The amounts say the currency.
+    shown = [column for column in columns if column != "currency"]
+    return TableRows(shown, [[_shown(column, row) for column in shown] for row in map(dict, rows)], count)
 
 
-def _shown(value: object) -> str:
+def _shown(column: str, row: Mapping[str, Any]) -> str:
+    value = row[column]
+    if column.endswith("_minor"):
+        return format_minor(value, row["currency"])
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M")
     return "" if value is None else str(value)

@@ -1,7 +1,19 @@
 """The catalog: products and prices."""
 
 from service.contract import Price, Product
-from service.normalize.shapes import Tree, child, flag, identity, integer, metadata, reference, text, timestamp
+from service.normalize.shapes import (
+    Tree,
+    child,
+    first,
+    flag,
+    identity,
+    integer,
+    metadata,
+    reference,
+    text,
+    timestamp,
+    whole_decimal,
+)
 
 
 def read_product(tree: Tree) -> Product:
@@ -28,7 +40,7 @@ def read_price(tree: Tree) -> Price:
         product_id=reference(tree, "product"),
         active=flag(tree, "active"),
         currency=text(tree, "currency"),
-        unit_amount_minor=integer(tree, "unit_amount"),
+        unit_amount_minor=first(integer(tree, "unit_amount"), whole_decimal(tree, "unit_amount_decimal")),
         unit_amount_decimal=text(tree, "unit_amount_decimal"),
         price_type=text(tree, "type"),
         billing_scheme=text(tree, "billing_scheme"),
@@ -53,7 +65,7 @@ def read_plan(tree: Tree) -> Price:
         product_id=reference(tree, "product"),
         active=flag(tree, "active"),
         currency=text(tree, "currency"),
-        unit_amount_minor=integer(tree, "amount"),
+        unit_amount_minor=first(integer(tree, "amount"), whole_decimal(tree, "amount_decimal")),
         unit_amount_decimal=text(tree, "amount_decimal"),
         price_type="recurring",
         billing_scheme=text(tree, "billing_scheme"),

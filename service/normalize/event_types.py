@@ -1,14 +1,23 @@
-"""Which family an event belongs to: the one table that decides its topic."""
+"""Stripe's event types: the one table that decides an event's topic, and the catalogue of those that exist.
+
+An event is routed by rule, in the catalogue or not: Stripe adds types all the time, and what a new one is about is in
+its name. The catalogue says which are news to this version.
+"""
 
 from functools import lru_cache
+from importlib.resources import files
 from typing import Final
 
 from service.contract import Category
 
 ROUTES: Final[tuple[tuple[str, Category], ...]] = (
     ("customer.subscription.", "subscription"),
+    # A snapshot of ours is named after its object alone, which these three of Stripe's event types are not.
+    ("checkout_session.snapshot", "payment"),
+    ("subscription.snapshot", "subscription"),
     ("checkout.session.", "payment"),
     ("invoice_payment.", "payment"),
+    ("dispute.snapshot", "payment"),
     ("charge.refunded", "refund"),
     ("payment_intent.", "payment"),
     ("charge.refund.", "refund"),
@@ -20,9 +29,27 @@ ROUTES: Final[tuple[tuple[str, Category], ...]] = (
     ("price.", "catalog"),
     ("plan.", "catalog"),
 )
-"""Prefix of the event type → category. The longest prefix wins; whatever has none is `other`."""
+"""Prefix of the event type → category. The longest prefix wins; whatever has none is `other`, all thin events too."""
 
 _LONGEST_FIRST: Final = tuple(sorted(ROUTES, key=lambda route: len(route[0]), reverse=True))
+
+PING: Final = "v2.core.event_destination.ping"
+"""What Stripe sends when somebody asks it to try a destination."""
+
+
+def _catalogue(form: str) -> tuple[str, ...]:
+    text = files("service.normalize").joinpath("catalogue", f"{form}.txt").read_text(encoding="ascii")
+    return tuple(line for line in text.splitlines() if not line.startswith("#"))
+
+
+SNAPSHOT_TYPES: Final = _catalogue("snapshot")
+"""Stripe's types of events that carry their object, in alphabetical order."""
+
+THIN_TYPES: Final = _catalogue("thin")
+"""Stripe's types of events that only name their object, in alphabetical order."""
+
+CATALOGUE: Final = frozenset((*SNAPSHOT_TYPES, *THIN_TYPES))
+"""Every event type that Stripe is known to have."""
 
 
 @lru_cache(maxsize=1024)

@@ -9,7 +9,7 @@ def read_other(tree: Tree) -> Other:
     return Other(
         customer_id=_recognized(tree, "customer"),
         payment_intent_id=_recognized(tree, "payment_intent"),
-        charge_id=_recognized(tree, "charge"),
+        charge_id=_recognized(tree, "charge") or _recognized(tree, "source_transaction"),
         invoice_id=_recognized(tree, "invoice"),
         subscription_id=_recognized(tree, "subscription")
         or _recognized(_embedded(_embedded(tree, "parent"), "subscription_details"), "subscription")

@@ -13,6 +13,7 @@ from service.normalize.shapes import (
     Tree,
     child,
     children,
+    customer_account,
     each,
     first,
     flag,
@@ -46,12 +47,14 @@ def read_payment_intent(tree: Tree) -> PaymentIntent:
         amount_minor=integer(tree, "amount"),
         amount_received_minor=integer(tree, "amount_received"),
         amount_capturable_minor=integer(tree, "amount_capturable"),
-        application_fee_amount_minor=integer(tree, "application_fee_amount"),
+        application_fee_amount_minor=first(
+            integer(tree, "application_fee_amount"), _amount_of(tree, "application_fee")
+        ),
         currency=text(tree, "currency"),
-        customer_id=reference(tree, "customer"),
-        customer_account_id=reference(tree, "customer_account"),
+        customer_id=reference(tree, "customer") or reference(newest, "customer"),
+        customer_account_id=customer_account(tree),
         latest_charge_id=reference(tree, "latest_charge") or reference(newest, "id") or reference(error, "charge"),
-        invoice_id=reference(tree, "invoice"),
+        invoice_id=reference(tree, "invoice") or reference(newest, "invoice"),
         payment_method_id=reference(tree, "payment_method")
         or reference(tree, "source")
         or reference(newest, "payment_method")
@@ -60,7 +63,7 @@ def read_payment_intent(tree: Tree) -> PaymentIntent:
         payment_method_type=_type_of_intent(tree, newest, error),
         capture_method=text(tree, "capture_method"),
         setup_future_usage=text(tree, "setup_future_usage"),
-        on_behalf_of_id=reference(tree, "on_behalf_of"),
+        on_behalf_of_id=reference(tree, "on_behalf_of") or reference(newest, "on_behalf_of"),
         failure_code=text(error, "code"),
         decline_code=text(error, "decline_code"),
         failure_message=text(error, "message"),
@@ -97,29 +100,32 @@ def read_charge(tree: Tree) -> Charge:
     """A `charge`: its refunds embedded (before 2022-11-15) or not, paid by a payment method, a source or a card."""
     charge_id = identity(tree)
     payment_intent_id = reference(tree, "payment_intent")
+    intent = child(tree, "payment_intent")
+    method = child(tree, "payment_method_details") or child(tree, "payment_method")
     source = child(tree, "source") or child(tree, "card")
-    customer_id = reference(tree, "customer") or reference(source, "customer")
+    customer_id = reference(tree, "customer") or reference(source, "customer") or reference(intent, "customer")
     outcome = child(tree, "outcome")
-    card = child(child(tree, "payment_method_details"), "card") or child(source, "card") or source
+    card = _card(method, source)
     return Charge(
         charge_id=charge_id,
         payment_intent_id=payment_intent_id,
-        invoice_id=reference(tree, "invoice"),
+        invoice_id=reference(tree, "invoice") or reference(intent, "invoice"),
         status=_status_of_charge(tree),
         amount_minor=integer(tree, "amount"),
         amount_captured_minor=integer(tree, "amount_captured"),
         amount_refunded_minor=integer(tree, "amount_refunded"),
-        application_fee_amount_minor=integer(tree, "application_fee_amount"),
+        application_fee_amount_minor=_application_fee(tree),
         fee_minor=first(integer(child(tree, "balance_transaction"), "fee"), integer(tree, "fee")),
         captured=flag(tree, "captured"),
         paid=flag(tree, "paid"),
         refunded=flag(tree, "refunded"),
         disputed=_disputed(tree),
-        dispute_id=reference(tree, "dispute"),
+        # Long ago a charge held its whole dispute, which had no id.
+        dispute_id=optional_identity(child(tree, "dispute")) or _named(tree, "dispute"),
         currency=text(tree, "currency"),
         customer_id=customer_id,
         payment_method_id=reference(tree, "payment_method") or reference(tree, "source") or reference(tree, "card"),
-        payment_method_type=text(child(tree, "payment_method_details"), "type") or _type_of_source(source),
+        payment_method_type=text(method, "type") or _type_of_source(source),
         card_brand=_card_brand(card),
         card_last4=text(card, "last4"),
         failure_code=text(tree, "failure_code"),
@@ -158,6 +164,35 @@ def _status_of_charge(tree: Tree) -> str | None:
     return status
 
 
+def _application_fee(tree: Tree) -> int | None:
+    """The platform's own fee: said, of the fee that was made, or among all fees (2012)."""
+    of_platform = [fee for fee in children(tree, "fee_details") if fee.get("type") == "application_fee"]
+    return first(
+        integer(tree, "application_fee_amount"), _amount_of(tree, "application_fee"), total(of_platform, "amount")
+    )
+
+
+def _amount_of(tree: Tree, name: str) -> int | None:
+    """The amount of a fee that is embedded, or (payment intents of 2018) that stands in its place."""
+    value = tree.get(name)
+    return integer(tree, name) if type(value) is int else integer(child(tree, name), "amount")
+
+
+def _named(tree: Tree, name: str) -> str | None:
+    return None if type(tree.get(name)) is dict else reference(tree, name)
+
+
+def _card(method: Tree, source: Tree) -> Tree:
+    """The card that was charged, in a terminal or not: of a payment method, of a source, or stored directly."""
+    return (
+        child(method, "card")
+        or child(method, "card_present")
+        or child(method, "interac_present")
+        or child(source, "card")
+        or (NOTHING if source.get("object") == "bank_account" else source)
+    )
+
+
 def _card_brand(card: Tree) -> str | None:
     """In the spelling of payment methods: cards once had the brand as people write it, and longer ago as their type."""
     brand = text(card, "brand") or (text(card, "type") if card.get("object") == "card" else None)
@@ -179,7 +214,7 @@ def _type_of_source(source: Tree) -> str | None:
 def read_dispute(tree: Tree) -> Dispute:
     """A `dispute`."""
     details = child(tree, "evidence_details")
-    moved = children(tree, "balance_transactions")
+    moved = children(tree, "balance_transactions") or [child(tree, "balance_transaction")]
     return Dispute(
         dispute_id=optional_identity(tree),
         charge_id=reference(tree, "charge"),
@@ -224,7 +259,7 @@ def read_checkout_session(tree: Tree) -> CheckoutSession:
         setup_intent_id=setup_intent_id,
         invoice_id=reference(tree, "invoice"),
         customer_id=reference(tree, "customer"),
-        customer_account_id=reference(tree, "customer_account"),
+        customer_account_id=customer_account(tree),
         # What the customer typed in, else what the session was prepared with.
         customer_email=text(child(tree, "customer_details"), "email") or text(tree, "customer_email"),
         client_reference_id=text(tree, "client_reference_id"),

@@ -9,7 +9,7 @@ def read_refund(tree: Tree) -> Refund:
     charge = child(tree, "charge")
     return Refund(
         refund_id=identity(tree),
-        charge_id=reference(tree, "charge"),
+        charge_id=reference(tree, "charge") or reference(child(tree, "payment_intent"), "latest_charge"),
         payment_intent_id=reference(tree, "payment_intent") or reference(charge, "payment_intent"),
         status=text(tree, "status"),
         amount_minor=integer(tree, "amount"),

@@ -34,6 +34,7 @@ _INT64_MIN: Final = -(2**63)
 _INT64_MAX: Final = 2**63 - 1
 _SECONDS_MAX: Final = 253_402_300_799
 """The end of the year 9999, the last that a datetime can hold."""
+_DIGITS: Final = re.compile(r"-?[0-9]{1,18}")
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9_]{1,255}")
 
 
@@ -67,10 +68,18 @@ def integer(tree: Tree, name: str) -> int | None:
 
 
 def _whole(value: object) -> object:
-    """A float that is a whole number, as one: some encoders write 1000 as 1000.0."""
+    """A whole number that came as a float or a string, as one: what passed through other encoders may say 1000.0."""
     if type(value) is float and value.is_integer() and abs(value) < _FLOAT_EXACT_MAX:
         return int(value)
+    if type(value) is str and _DIGITS.fullmatch(value):
+        return int(value)
     return value
+
+
+def whole_decimal(tree: Tree, name: str) -> int | None:
+    """A decimal string as a whole number; None where it holds a fraction: then only the string says it."""
+    whole, _, fraction = (text(tree, name) or "").partition(".")
+    return int(whole) if _DIGITS.fullmatch(whole) and not fraction.strip("0") else None
 
 
 def timestamp(tree: Tree, name: str) -> datetime | None:
@@ -123,9 +132,16 @@ def identity(tree: Tree) -> str:
 def optional_identity(tree: Tree) -> str | None:
     """The object's own id, where it has one: a balance, a preview and an embedded value object have none."""
     value = tree.get("id")
-    if value is None or _is_id(value):
+    if value is None or value == "":
+        return None
+    if _is_id(value):
         return value
     raise Malformed("id")
+
+
+def customer_account(tree: Tree) -> str | None:
+    """The account of a customer (Accounts v2), said beside the customer or by an expanded one."""
+    return reference(tree, "customer_account") or reference(child(tree, "customer"), "customer_account")
 
 
 def child(tree: Tree, name: str) -> Tree:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -11,10 +12,10 @@ from service.normalize.shapes import (
     Tree,
     child,
     children,
+    customer_account,
     each,
     first,
     flag,
-    identity,
     integer,
     listed,
     metadata,
@@ -23,6 +24,7 @@ from service.normalize.shapes import (
     text,
     timestamp,
     total,
+    whole_decimal,
 )
 
 
@@ -38,9 +40,9 @@ def read_subscription(tree: Tree) -> Subscription:
     starts = [item.current_period_start for item in items if item.current_period_start is not None]
     ends = [item.current_period_end for item in items if item.current_period_end is not None]
     return Subscription(
-        subscription_id=identity(tree),
+        subscription_id=optional_identity(tree),
         customer_id=reference(tree, "customer"),
-        customer_account_id=reference(tree, "customer_account"),
+        customer_account_id=customer_account(tree),
         status=text(tree, "status"),
         current_period_start=own_start or min(starts, default=None),
         current_period_end=own_end or max(ends, default=None),
@@ -55,7 +57,7 @@ def read_subscription(tree: Tree) -> Subscription:
         trial_start=timestamp(tree, "trial_start"),
         trial_end=timestamp(tree, "trial_end"),
         billing_cycle_anchor=timestamp(tree, "billing_cycle_anchor"),
-        billing_mode=text(child(tree, "billing_mode"), "type"),
+        billing_mode=text(child(tree, "billing_mode"), "type") or _bare(tree, "billing_mode"),
         days_until_due=integer(tree, "days_until_due"),
         pause_behavior=text(pause, "behavior"),
         pause_resumes_at=timestamp(pause, "resumes_at"),
@@ -91,6 +93,11 @@ def _items(tree: Tree, start: datetime | None, end: datetime | None) -> tuple[Su
         )
         for item in items
     )
+
+
+def _bare(tree: Tree, name: str) -> str | None:
+    """The text that stands where an object may stand."""
+    return text(tree, name) if type(tree.get(name)) is str else None
 
 
 def _pending_update(tree: Tree) -> PendingUpdate | None:
@@ -134,13 +141,19 @@ def read_subscription_item(tree: Tree) -> SubscriptionItem:
         price_id=reference(tree, "price") or reference(tree, "plan"),
         product_id=reference(terms, "product"),
         quantity=integer(tree, "quantity"),
-        unit_amount_minor=integer(price, "unit_amount") if price else integer(plan, "amount"),
+        unit_amount_minor=_unit_amount(price, plan),
         currency=text(terms, "currency"),
         interval=text(recurring, "interval"),
         interval_count=integer(recurring, "interval_count"),
         current_period_start=timestamp(tree, "current_period_start"),
         current_period_end=timestamp(tree, "current_period_end"),
     )
+
+
+def _unit_amount(price: Tree, plan: Tree) -> int | None:
+    if price:
+        return first(integer(price, "unit_amount"), whole_decimal(price, "unit_amount_decimal"))
+    return first(integer(plan, "amount"), whole_decimal(plan, "amount_decimal"))
 
 
 def read_invoice(tree: Tree) -> Invoice:
@@ -152,7 +165,7 @@ def read_invoice(tree: Tree) -> Invoice:
         number=text(tree, "number"),
         subscription_id=_subscription_of_invoice(tree),
         customer_id=reference(tree, "customer"),
-        customer_account_id=reference(tree, "customer_account"),
+        customer_account_id=customer_account(tree),
         payment_intent_id=reference(tree, "payment_intent") or reference(payment, "payment_intent"),
         charge_id=reference(tree, "charge") or reference(payment, "charge"),
         status=text(tree, "status") or _status_from_flags(tree),
@@ -176,7 +189,7 @@ def read_invoice(tree: Tree) -> Invoice:
         paid_out_of_band=flag(tree, "paid_out_of_band"),
         finalized_at=timestamp(transitions, "finalized_at"),
         voided_at=timestamp(transitions, "voided_at"),
-        lines=each(tree, "lines", read_invoice_line),
+        lines=each({"lines": _lines(tree)}, "lines", read_invoice_line),
         lines_have_more=_has_more(tree, "lines"),
         metadata=metadata(tree),
         created_at=_created(tree),
@@ -192,8 +205,20 @@ def _subscription_of_invoice(tree: Tree) -> str | None:
     return (
         reference(child(child(tree, "parent"), "subscription_details"), "subscription")
         or reference(tree, "subscription")
-        or next((found for line in children(tree, "lines") if (found := _subscription_of_line(line))), None)
+        or next((found for line in _lines(tree) if (found := _subscription_of_line(line))), None)
     )
+
+
+_SUBSCRIPTION_IDS: Final = ("sub_", "su_")  # the second until 2014
+_LINES_BY_KIND: Final = ("subscriptions", "prorations", "invoiceitems")
+
+
+def _lines(tree: Tree) -> Sequence[Tree]:
+    """The lines, which until 2012-10-26 were three lists."""
+    lines = tree.get("lines")
+    if type(lines) is dict and "data" not in lines:
+        return [line for kind in _LINES_BY_KIND for line in children(lines, kind)]
+    return list(children(tree, "lines"))
 
 
 def _subscription_of_line(line: Tree) -> str | None:
@@ -206,7 +231,7 @@ def _subscription_of_line(line: Tree) -> str | None:
     if found is None and line.get("type") == "subscription":
         # Until 2019-12-03 a subscription's own line had the subscription's id for its own.
         own = optional_identity(line)
-        return own if own is not None and own.startswith("sub_") else None
+        return own if own is not None and own.startswith(_SUBSCRIPTION_IDS) else None
     return found
 
 
@@ -248,8 +273,10 @@ def read_invoice_line(tree: Tree) -> InvoiceLine:
     priced = child(child(tree, "pricing"), "price_details")
     terms = child(tree, "price") or child(tree, "plan")
     period = child(tree, "period")
+    own = optional_identity(tree)
     return InvoiceLine(
-        invoice_line_id=optional_identity(tree),
+        # Until 2019-12-03 a line's `id` was that of what it bills, and this was the line's own.
+        invoice_line_id=reference(tree, "unique_id") or own,
         amount_minor=integer(tree, "amount"),
         currency=text(tree, "currency"),
         description=text(tree, "description"),
@@ -258,7 +285,9 @@ def read_invoice_line(tree: Tree) -> InvoiceLine:
         product_id=reference(priced, "product") or reference(terms, "product"),
         subscription_id=_subscription_of_line(tree),
         subscription_item_id=reference(of_subscription, "subscription_item") or reference(tree, "subscription_item"),
-        invoice_item_id=reference(of_item, "invoice_item") or reference(tree, "invoice_item"),
+        invoice_item_id=reference(of_item, "invoice_item")
+        or reference(tree, "invoice_item")
+        or (own if own is not None and own.startswith("ii_") else None),
         proration=first(flag(of_subscription, "proration"), flag(of_item, "proration"), flag(tree, "proration")),
         period_start=timestamp(period, "start"),
         period_end=timestamp(period, "end"),

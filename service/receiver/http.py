@@ -21,6 +21,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from service.config import IPNetwork
+from service.contract import Event
 from service.errors import (
     AddressNotAllowed,
     BodyTooLarge,
@@ -36,11 +37,16 @@ from service.errors import (
     Unavailable,
 )
 from service.events import Accepted, Delivery, Duplicate, Endpoint, Quarantined
+from service.normalize.event_types import CATALOGUE, PING
+from service.normalize.vocabulary import unknown_values
 from service.receiver.ingest import Ingest, Ingested, ingest
 from service.telemetry.metrics import ReceiverMetrics
 
 BODY_SECONDS_MAX: Final = 3.0
 """The body's part of the answer's time budget."""
+
+NEWS_TOLD_MAX: Final = 100
+"""So many unlisted event types and fields with unknown values are logged, each once; only their counts go on."""
 
 UNMATCHED: Final = "unmatched"
 """The endpoint label of a request that names none: paths are a stranger's to choose."""
@@ -94,6 +100,7 @@ class Receiver:
     draining: bool = False
     in_flight: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+    _told: set[tuple[str, ...]] = field(default_factory=set)
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one request, whatever it is: one answer, one log line, one count."""
@@ -208,7 +215,7 @@ class Receiver:
                     age_seconds = (ingested.verified.received_at - event.created_at).total_seconds()
                     line["age_seconds"] = round(age_seconds, 3)
                     self.metrics.event_age.labels(endpoint).observe(max(age_seconds, 0.0))
-                    self.metrics.events.labels(event.category).inc()
+                    self._count(event, endpoint)
                 self.metrics.last_event.labels(endpoint).set_to_current_time()
                 return {"status": "accepted", "id": event_id}
             case Duplicate(event_id):
@@ -218,6 +225,26 @@ class Receiver:
                 line |= {"outcome": "quarantined", "event_id": event_id, "reason": reason.value}
                 self.metrics.quarantined.labels(reason.value).inc()
                 return {"status": "quarantined", "id": event_id, "reason": reason.value}
+
+    def _count(self, event: Event, endpoint: str) -> None:
+        """Count an accepted event, and what of it is news to this version."""
+        self.metrics.events.labels(event.category).inc()
+        if event.event_type == PING:
+            self.metrics.pings.labels(endpoint).inc()
+        if event.event_type not in CATALOGUE:
+            self.metrics.unlisted_events.labels(endpoint).inc()
+            self._tell("event.unlisted", endpoint, event, event_type=event.event_type)
+        for name in unknown_values(event):
+            self.metrics.unknown_values.labels(name).inc()
+            # Never the value, which comes from a payload: the event has it.
+            self._tell("event.unknown_value", endpoint, event, field=name)
+
+    def _tell(self, news: str, endpoint: str, event: Event, **what: str) -> None:
+        """Log a piece of news the first time that it comes."""
+        key = (news, *what.values())
+        if key not in self._told and len(self._told) < NEWS_TOLD_MAX:
+            self._told.add(key)
+            _log.warning(news, endpoint=endpoint, event_id=event.event_id, **what)
 
     def _enter(self) -> None:
         self.in_flight += 1

@@ -24,6 +24,7 @@ from service.normalize import normalize
 from service.ports import Clock, Publisher
 from service.receiver.dedupe import Deduplicator
 from service.records import Topics, encode, marked, quarantine
+from service.redaction import Redaction
 from service.signature import verify
 
 EVENT_SCOPE: Final = "event"
@@ -41,6 +42,7 @@ class Ingest:
     topics: Topics
     include_raw: bool
     tolerance_seconds: int
+    redaction: Redaction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ async def ingest(delivery: Delivery, deps: Ingest, *, deadline: float) -> Ingest
     verified = verify(delivery, now=deps.clock.now(), tolerance_seconds=deps.tolerance_seconds)
     trace_id = secrets.token_hex(16)
     traceparent = f"00-{trace_id}-{secrets.token_hex(8)}-01"
-    match normalize(verified):
+    match normalize(verified, deps.redaction):
         case Unprocessable() as unprocessable:
             quarantined = await _quarantine(unprocessable, deps, traceparent, deadline)
             return Ingested(quarantined, verified, None, trace_id)
@@ -99,7 +101,13 @@ async def _accept(
 
 
 async def _quarantine(unprocessable: Unprocessable, deps: Ingest, traceparent: str, deadline: float) -> Quarantined:
-    record = quarantine(unprocessable, topics=deps.topics, ingest_source="webhook", traceparent=traceparent)
+    record = quarantine(
+        unprocessable,
+        topics=deps.topics,
+        ingest_source="webhook",
+        traceparent=traceparent,
+        sealing=deps.redaction.sealing if deps.redaction is not None else None,
+    )
     # A scope of its own: a body quarantined at the wrong endpoint must not hide the event from its topic.
     key = ClaimKey(f"quarantine:{unprocessable.endpoint.name}", record.key.decode())
     position = await _publish_once(key, record, deps, deadline)

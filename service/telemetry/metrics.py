@@ -66,6 +66,21 @@ class ReceiverMetrics:
         self.events = Counter(
             "stripe_ingest_events_total", "Events accepted, by category.", ["category"], registry=registry
         )
+        self.unlisted_events = Counter(
+            "stripe_ingest_unlisted_events_total",
+            "Events accepted whose type is in no catalogue of Stripe's that this version knows.",
+            ["endpoint"],
+            registry=registry,
+        )
+        self.pings = Counter(
+            "stripe_ingest_pings_total", "Pings of event destinations, accepted.", ["endpoint"], registry=registry
+        )
+        self.unknown_values = Counter(
+            "stripe_ingest_unknown_values_total",
+            "Events accepted in which a status or another enumeration had a value that is news to this version.",
+            ["field"],
+            registry=registry,
+        )
         self.quarantined = Counter(
             "stripe_ingest_quarantined_total", "Bodies put into quarantine, by reason.", ["reason"], registry=registry
         )

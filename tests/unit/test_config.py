@@ -1,5 +1,6 @@
 """The configuration: every source, every refusal, and that no secret is ever shown."""
 
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -99,7 +100,14 @@ def test_secrets_come_from_files_too(configure: Configure, tmp_path: Path) -> No
         ('[kafka.security]\nusername = "u"', "kafka.security.protocol: is needed"),
         ('kafka = "x"', "kafka: expected"),
         ('[database]\nurl_file = "/does/not/exist"', "database.url_file: /does/not/exist cannot be read"),
-        ('[kafka]\nredact = ["data.email"]', "kafka.redact: must be empty"),
+        ('[kafka]\nredact = ["data.email"]', "kafka.redact: 'data.email' names no object"),
+        ('[kafka]\nredact = ["customer"]', "kafka.redact: 'customer' is no path"),
+        ('[kafka]\nredact = ["charge.amount"]', "kafka.redact: 'charge.amount' cannot be redacted"),
+        ('[kafka]\nredact = "customer.email"', "kafka.redact: expected `array`"),
+        ('[kafka]\nredact = ["customer.email"]', "kafka.redact_key: is needed with kafka.redact"),
+        ('[kafka]\nredact = ["customer.email"]\nredact_key = "x"', "kafka.redact_key: must be at least 32 random bytes"),
+        ('[kafka]\nredact_key = "x"', "kafka.redact_key: must be at least 32 random bytes"),
+        ('[kafka]\nredact_key_file = "/does/not/exist"', "kafka.redact_key_file: /does/not/exist cannot be read"),
         ("[kafka]\nmin_insync_replicas = 4", "kafka.min_insync_replicas: must not be more"),
         ('[kafka.security]\nprotocol = "SASL_SSL"', "kafka.security.username: and password are needed"),
         ('[[endpoints]]\nname = "shop"\nmode = "live"', "endpoints[0] (shop).secrets: at least one"),
@@ -119,6 +127,31 @@ def test_a_bad_value_is_one_message_that_names_the_key(configure: Configure, tom
 
     assert message in str(refused.value)
     assert "\n" not in str(refused.value).strip()
+
+
+def test_redaction_comes_from_the_environment_and_a_file_too(configure: Configure, tmp_path: Path) -> None:
+    key = b64encode(bytes(32)).decode()
+    (tmp_path / "key").write_text(f"{key}\n", encoding="utf-8")
+
+    config = configure(
+        '[kafka]\nredact = ["customer.name"]\n',
+        STRIPE_INGEST__KAFKA__REDACT="customer.email, hash:*.metadata.Tax number",
+        STRIPE_INGEST__KAFKA__REDACT_KEY_FILE=str(tmp_path / "key"),
+    )
+
+    assert config.kafka.redact == ("customer.email", "hash:*.metadata.Tax number")
+    redaction = config.redaction()
+    assert redaction is not None
+    customer = {"object": "customer", "email": "a@example.org", "name": "Ada"}
+    assert redaction.apply(customer, None) == {"object": "customer", "name": "Ada"}
+    assert key not in repr(config)
+
+
+def test_nothing_is_redacted_unless_it_is_asked_for(configure: Configure) -> None:
+    key = b64encode(bytes(32)).decode()
+
+    assert configure("").redaction() is None
+    assert configure(f'[kafka]\nredact = []\nredact_key = "{key}"').redaction() is None
 
 
 @pytest.mark.parametrize("secret", ["", " ", "whsec_", "sk_live_oops", "whsec_a b"])

@@ -28,7 +28,7 @@ STICKY = {
         created_at""",
     "invoice_payment": """invoice_id payment_type payment_intent_id charge_id payment_record_id status
         amount_requested_minor amount_paid_minor currency is_default paid_at created_at""",
-    "subscription": """customer_id customer_account_id status current_period_start current_period_end
+    "subscription": """subscription_id customer_id customer_account_id status current_period_start current_period_end
         cancel_at_period_end cancellation_scheduled ended_at start_date billing_cycle_anchor billing_mode
         items_have_more latest_invoice_id collection_method currency created_at""",
     "invoice": """invoice_id number subscription_id customer_id customer_account_id payment_intent_id charge_id status

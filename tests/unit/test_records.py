@@ -36,7 +36,7 @@ from service.events import (
     Secret,
     Unprocessable,
 )
-from service.records import Topics, dead_letter, decode, encode, key_of, marked, quarantine, topic_configs
+from service.records import Topics, dead_letter, decode, encode, key_of, key_rule, marked, quarantine, topic_configs
 
 TOPICS = Topics("stripe")
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -92,6 +92,7 @@ def test_the_value_is_the_published_contract() -> None:
         "idempotency_key": None,
         "object_type": "payment_intent",
         "object_id": "pi_1",
+        "snapshot_event": None,
         "previous": {"status": "processing"},
         "raw": {"id": "evt_1", "n": 1.0},
     }
@@ -99,6 +100,35 @@ def test_the_value_is_the_published_contract() -> None:
 
 def test_raw_is_the_received_bytes() -> None:
     assert BODY in encoded(event()).value
+
+
+def test_the_twin_that_a_thin_event_names_is_in_the_value_and_in_a_header() -> None:
+    record = encoded(event("other", Other(), snapshot_event="evt_twin"))
+
+    assert dict(record.headers)["snapshot_event"] == b"evt_twin"
+    assert orjson.loads(record.value)["snapshot_event"] == "evt_twin"
+    read = decode(consumed(record))
+    assert isinstance(read, ConsumedEvent)
+    assert read.event.snapshot_event == "evt_twin"
+
+
+def test_an_event_that_names_no_twin_has_no_header_for_it() -> None:
+    assert "snapshot_event" not in dict(encoded(event()).headers)
+
+
+@pytest.mark.parametrize(
+    ("category", "words"),
+    [
+        ("payment", "payment intent, else charge, else checkout session"),
+        ("refund", "payment intent, else charge"),
+        ("subscription", "subscription, else invoice"),
+        ("customer", "customer"),
+        ("catalog", "product"),
+        ("other", "object, else customer, else account"),
+    ],
+)
+def test_the_rule_of_a_key_in_words(category: Category, words: str) -> None:
+    assert key_rule(category) == words
 
 
 def test_headers_are_cloudevents_and_our_own() -> None:

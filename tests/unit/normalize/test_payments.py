@@ -193,7 +193,7 @@ def test_a_status_never_seen_before_passes() -> None:
 @pytest.mark.parametrize(
     ("fields", "detail"),
     [
-        ({"amount": "2000"}, "data.object.amount"),
+        ({"amount": "20.00"}, "data.object.amount"),
         ({"amount_received": [1]}, "data.object.amount_received"),
         ({"created": "today"}, "data.object.created"),
         ({"customer": 5}, "data.object.customer"),
