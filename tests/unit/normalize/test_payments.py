@@ -478,3 +478,113 @@ def test_a_refund_or_dispute_knows_its_payment_from_an_expanded_charge(kind: str
 
     assert isinstance(data, Refund | Dispute)
     assert (data.charge_id, data.payment_intent_id) == ("ch_1", "pi_1")
+
+
+@pytest.mark.parametrize(
+    ("shape", "field", "value"),
+    [
+        ({"payment_intent": {"id": "pi_1", "object": "payment_intent", "invoice": "in_1"}}, "invoice_id", "in_1"),
+        ({"customer": None, "source": {"id": "card_1", "object": "card", "customer": "cus_9"}}, "customer_id", "cus_9"),
+        (
+            {"customer": None, "payment_intent": {"id": "pi_1", "object": "payment_intent", "customer": "cus_9"}},
+            "customer_id",
+            "cus_9",
+        ),
+        ({"application_fee": {"id": "fee_1", "amount": 30}}, "application_fee_amount_minor", 30),
+        ({"application_fee": "fee_1"}, "application_fee_amount_minor", None),
+        (
+            {"fee_details": [{"type": "stripe_fee", "amount": 42}, {"type": "application_fee", "amount": 7}]},
+            "application_fee_amount_minor",
+            7,
+        ),
+        ({"fee": 42}, "fee_minor", 42),
+        ({"balance_transaction": {"id": "txn_1", "fee": 0}, "fee": 42}, "fee_minor", 0),
+        ({"dispute": "dp_1"}, "dispute_id", "dp_1"),
+        ({"dispute": {"amount": 5, "status": "lost"}}, "dispute_id", None),
+        ({"dispute": {"amount": 5}, "disputed": None}, "disputed", True),
+        (
+            {"payment_method_details": {"type": "card_present", "card_present": {"last4": "1881"}}},
+            "card_last4",
+            "1881",
+        ),
+        (
+            {"payment_method_details": {"type": "interac_present", "interac_present": {"brand": "interac"}}},
+            "card_brand",
+            "interac",
+        ),
+        (
+            {"payment_method_details": None, "payment_method": {"id": "pm_1", "type": "card", "card": {"last4": "1"}}},
+            "card_last4",
+            "1",
+        ),
+        (
+            {"payment_method_details": None, "source": {"object": "bank_account", "id": "ba_1", "last4": "6789"}},
+            "card_last4",
+            None,
+        ),
+        ({"status": None, "paid": True}, "status", "succeeded"),
+        ({"status": "paid"}, "status", "succeeded"),
+        ({"status": None, "paid": False, "failure_code": "card_declined"}, "status", "failed"),
+        ({"status": None, "paid": False}, "status", None),
+    ],
+)
+def test_a_charges_facts_are_read_wherever_they_stand(shape: dict[str, Any], field: str, value: object) -> None:
+    assert getattr(charge(**shape), field) == value
+
+
+@pytest.mark.parametrize(
+    ("shape", "field", "value"),
+    [
+        ({"latest_charge": {"id": "ch_1", "object": "charge", "invoice": "in_1"}}, "invoice_id", "in_1"),
+        ({"customer": None, "charges": {"data": [{"id": "ch_1", "customer": "cus_9"}]}}, "customer_id", "cus_9"),
+        (
+            {"payment_method": None, "charges": {"data": [{"id": "ch_1", "payment_method": "pm_9"}]}},
+            "payment_method_id",
+            "pm_9",
+        ),
+        ({"payment_method": None, "last_payment_error": {"source": {"id": "src_1"}}}, "payment_method_id", "src_1"),
+        ({"latest_charge": {"id": "ch_1", "on_behalf_of": "acct_1"}}, "on_behalf_of_id", "acct_1"),
+        ({"application_fee": 30}, "application_fee_amount_minor", 30),
+        ({"application_fee_amount": 0, "application_fee": 30}, "application_fee_amount_minor", 0),
+        ({"customer": {"id": "cus_1", "customer_account": "acct_1"}}, "customer_account_id", "acct_1"),
+    ],
+)
+def test_an_intents_facts_are_read_wherever_they_stand(shape: dict[str, Any], field: str, value: object) -> None:
+    assert getattr(intent(**shape), field) == value
+
+
+@pytest.mark.parametrize(
+    ("moved", "change", "fee"),
+    [
+        ({"balance_transactions": []}, None, None),
+        ({"balance_transactions": [{"amount": -2000, "fee": 1500, "currency": "eur"}]}, -2000, 1500),
+        (
+            {
+                "balance_transactions": [
+                    {"amount": -2000, "fee": 1500, "currency": "eur"},
+                    {"amount": 2000, "fee": -1500, "currency": "eur"},
+                ]
+            },
+            0,
+            0,
+        ),
+        ({"balance_transaction": {"id": "txn_1", "amount": -2000, "fee": 1500, "currency": "eur"}}, -2000, 1500),
+        ({"balance_transaction": "txn_1"}, None, None),
+    ],
+)
+def test_what_a_dispute_moved_is_the_sum_of_its_transactions(
+    moved: dict[str, Any], change: int | None, fee: int | None
+) -> None:
+    dispute = data_of({"id": "dp_1", "object": "dispute", **moved}, "charge.dispute.closed", Dispute)
+
+    assert (dispute.balance_change_minor, dispute.balance_fee_minor) == (change, fee)
+    assert dispute.balance_currency == (None if change is None else "eur")
+
+
+def test_a_session_of_2019_is_as_much_as_its_items() -> None:
+    items = [{"amount": 500, "quantity": 2, "currency": "eur"}, {"amount": 100, "quantity": 1, "currency": "eur"}]
+    tree = {"id": "cs_1", "object": "checkout.session", "display_items": items, "payment_intent": "pi_1"}
+    found = data_of(tree, "checkout.session.completed", CheckoutSession)
+
+    assert (found.amount_subtotal_minor, found.amount_total_minor, found.currency) == (1100, 1100, "eur")
+    assert found.mode == "payment"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.contract import Invoice, Subscription, SubscriptionItem
+from service.contract import Invoice, InvoiceLine, Subscription, SubscriptionItem
 from tests.unit.normalize.building import at, data_of, event, normalized, refused
 
 START, END, LATER = 1_700_000_000, 1_702_592_000, 1_731_536_000
@@ -408,3 +408,109 @@ def test_an_upcoming_invoice_has_no_id(own: dict[str, Any]) -> None:
     assert found.object_id is None
     assert isinstance(found.data, Invoice)
     assert (found.data.invoice_id, found.data.next_payment_attempt) == (None, at(END))
+
+
+def test_a_pause_and_its_end_are_read() -> None:
+    found = subscription(pause_collection={"behavior": "void", "resumes_at": END})
+    paused = {"paused": {"type": "subscription", "subscription": {"type": "pause_requested"}}}
+
+    assert (found.status, found.pause_behavior, found.pause_resumes_at) == ("active", "void", at(END))
+    assert subscription(status="paused", status_details=paused).paused_reason == "pause_requested"
+
+
+def test_a_pending_update_is_read() -> None:
+    update = {"expires_at": END, "trial_end": LATER, "subscription_items": [{**ITEM, "price": PRICE}]}
+    pending = subscription(pending_update=update).pending_update
+
+    assert pending is not None
+    assert (pending.expires_at, pending.trial_end) == (at(END), at(LATER))
+    assert [item.price_id for item in pending.items] == ["price_1"]
+    assert subscription(pending_update=None).pending_update is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "scheduled"),
+    [
+        ({"cancel_at": None, "cancel_at_period_end": False}, False),
+        ({"cancel_at": None, "cancel_at_period_end": True}, True),
+        ({"cancel_at": END, "cancel_at_period_end": False}, True),
+        ({"cancel_at": None, "cancel_at_period_end": None}, None),
+    ],
+)
+def test_a_cancellation_is_scheduled_by_its_date_as_well_as_by_its_flag(
+    shape: dict[str, Any], scheduled: bool | None
+) -> None:
+    assert subscription(**shape).cancellation_scheduled is scheduled
+
+
+@pytest.mark.parametrize(
+    ("shape", "coupons"),
+    [
+        ({"discount": {"coupon": {"id": "gold"}}}, ("gold",)),
+        ({"discounts": [{"source": {"type": "coupon", "coupon": "gold"}}, {"coupon": {"id": "silver"}}]}, ("gold", "silver")),
+        ({"discounts": ["di_1"], "discount": {"coupon": {"id": "gold"}}}, ("gold",)),
+        ({"discounts": ["di_1"]}, ()),
+    ],
+)  # fmt: skip
+def test_the_coupons_are_those_of_discounts_that_are_rendered_whole(
+    shape: dict[str, Any], coupons: tuple[str, ...]
+) -> None:
+    assert subscription(**shape).coupon_ids == coupons
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"pricing": {"price_details": {"price": "price_1", "product": "prod_1"}},
+         "parent": {"subscription_item_details": {"subscription": "sub_1", "subscription_item": "si_1", "proration": False}}},
+        {"price": PRICE, "subscription": "sub_1", "subscription_item": "si_1", "proration": False},
+        {"plan": {**PLAN, "id": "price_1"}, "subscription": "sub_1", "subscription_item": "si_1", "proration": False},
+    ],
+    ids=["from basil on", "price", "plan"],
+)  # fmt: skip
+def test_a_line_says_what_it_bills_in_every_version(line: dict[str, Any]) -> None:
+    tree = {
+        "id": "il_1",
+        "amount": 900,
+        "currency": "eur",
+        "quantity": 1,
+        "period": {"start": START, "end": END},
+        **line,
+    }
+    (found,) = invoice(lines={"data": [tree], "has_more": True}).lines
+
+    assert found == InvoiceLine(
+        invoice_line_id="il_1",
+        amount_minor=900,
+        currency="eur",
+        quantity=1,
+        price_id="price_1",
+        product_id="prod_1",
+        subscription_id="sub_1",
+        subscription_item_id="si_1",
+        proration=False,
+        period_start=at(START),
+        period_end=at(END),
+    )
+
+
+def test_old_lines_have_the_ids_of_what_they_bill() -> None:
+    lines = {
+        "subscriptions": [{"id": "su_1", "type": "subscription"}],
+        "prorations": [],
+        "invoiceitems": [{"id": "ii_1"}],
+    }
+    found = invoice(lines=lines)
+
+    assert [line.invoice_line_id for line in found.lines] == ["su_1", "ii_1"]
+    assert (found.lines[0].subscription_id, found.lines[1].invoice_item_id) == ("su_1", "ii_1")
+    assert found.subscription_id == "su_1"
+    (line,) = invoice(lines={"data": [{"id": "ii_1", "unique_id": "il_1"}]}).lines
+    assert (line.invoice_line_id, line.invoice_item_id) == ("il_1", "ii_1")
+
+
+def test_a_subscription_older_than_ids_has_none() -> None:
+    found = normalized(event({**SUBSCRIPTION, "id": None}, "customer.subscription.updated"))
+
+    assert isinstance(found.data, Subscription)
+    assert (found.object_id, found.data.subscription_id, found.data.customer_id) == (None, None, "cus_1")
