@@ -7,7 +7,7 @@ DATA   ?= .stripe-ingest
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run psql test bench check fmt lint types lock lock-check clean
+.PHONY: help setup run psql test bench fuzz corpus-report check fmt lint types lock lock-check clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ test: setup ## Run all the tests, on real Kafka, Postgres and Redis that come fr
 bench: setup ## Measure CPU per event of the receiver and the consumer, each beside a baseline
 	$(BIN)/python -m tests.bench.receiver
 	$(BIN)/python -m tests.bench.consumer
+
+fuzz: setup ## Fuzz everything between the socket and the row with a million inputs (FUZZ_ARGS="--inputs 100000")
+	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
+corpus-report: setup ## Hold every field of every stored event against its source (REPORT_ARGS="folder …")
+	@$(BIN)/python -m tests.oracle.report $(REPORT_ARGS)
 
 check: setup lint types lock-check ## Lint, types, lock: everything that needs no running server
 

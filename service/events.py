@@ -81,6 +81,7 @@ class QuarantineReason(StrEnum):
 
     MALFORMED_JSON = "malformed_json"
     NESTED_TOO_DEEP = "nested_too_deep"
+    TOO_MANY_CONTAINERS = "too_many_containers"
     NOT_AN_EVENT = "not_an_event"
     EVENT_ID_MISSING = "event_id_missing"
     EVENT_ID_MALFORMED = "event_id_malformed"
@@ -100,7 +101,8 @@ class QuarantineReason(StrEnum):
 class Unprocessable:
     """A verified body that cannot be normalized; its bytes go to quarantine unchanged.
 
-    `detail` names a field, never a value. `event_id` is set where the body has a well-formed one.
+    Where fields are redacted, they are sealed there. `detail` names a field, never a value. `event_id` is set where the
+    body has a well-formed one.
     """
 
     reason: QuarantineReason

@@ -408,7 +408,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     `created_at` is Stripe's, in whole seconds (a thin event's in milliseconds); `received_at` is ours, in milliseconds.
     `snapshot_event` is the id of the snapshot event that a thin one says is its twin.
     `previous` holds the normalized fields that changed, with their old values as they stand on the wire.
-    `raw` is Stripe's event byte for byte where the publisher keeps it (always for `Other`), else null (`NO_RAW`).
+    `raw` is Stripe's event byte for byte where the publisher keeps it (always for `Other`), else null (`NO_RAW`). Where
+    the publisher redacts fields, it is the event without them, written again.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION

@@ -31,6 +31,9 @@ _STEPS: Final = bytes.maketrans(b"{[]}", b"\x01\x01\xff\xff")
 """Brackets as signed bytes: one level down, one level up."""
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"{[]}"))
 
+CONTAINERS_MAX: Final = 100_000
+"""Objects and arrays of a body; an invoice of Stripe's has fewer than a hundred. Each costs whoever walks the tree."""
+
 _EVENT_ID: Final = re.compile(r"evt_[A-Za-z0-9_]{1,255}")
 # Some thin types name a part of their object: v2.core.account[requirements].updated.
 _EVENT_TYPE: Final = re.compile(r"[a-zA-Z0-9_.\[\]]{1,100}")
@@ -57,7 +60,7 @@ def normalize(event: VerifiedEvent, redaction: Redaction | None = None) -> Event
     try:
         tree = _envelope(event.body)
         event_id = _event_id(tree)
-        _check_depth(event.body)
+        _check_structure(event.body)
         raw = event.body
         if redaction is not None:
             tree = redaction.apply(tree, _top_type(tree))
@@ -95,11 +98,14 @@ def _event_id(tree: Tree) -> str:
     return value
 
 
-def _check_depth(body: bytes) -> None:
+def _check_structure(body: bytes) -> None:
     """Of the bytes, not of the tree: that has only the last of a key's values, and a reader of `raw` meets all."""
     # To count brackets is cheap, and almost every event has too few to be deep.
-    if body.count(b"{") + body.count(b"[") <= DEPTH_MAX:
+    brackets = body.count(b"{") + body.count(b"[")
+    if brackets <= DEPTH_MAX:
         return
+    if brackets > CONTAINERS_MAX:
+        raise _Unfit(QuarantineReason.TOO_MANY_CONTAINERS, "body")
     without_escapes = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     outside_of_strings = b"".join(without_escapes.split(b'"')[::2])
     steps = array("b", outside_of_strings.translate(_STEPS, _NO_BRACKETS))

@@ -104,6 +104,7 @@ def read_charge(tree: Tree) -> Charge:
     method = child(tree, "payment_method_details") or child(tree, "payment_method")
     source = child(tree, "source") or child(tree, "card")
     customer_id = reference(tree, "customer") or reference(source, "customer") or reference(intent, "customer")
+    currency = text(tree, "currency")
     outcome = child(tree, "outcome")
     card = _card(method, source)
     return Charge(
@@ -122,7 +123,7 @@ def read_charge(tree: Tree) -> Charge:
         disputed=_disputed(tree),
         # Long ago a charge held its whole dispute, which had no id.
         dispute_id=optional_identity(child(tree, "dispute")) or _named(tree, "dispute"),
-        currency=text(tree, "currency"),
+        currency=currency,
         customer_id=customer_id,
         payment_method_id=reference(tree, "payment_method") or reference(tree, "source") or reference(tree, "card"),
         payment_method_type=text(method, "type") or _type_of_source(source),
@@ -143,6 +144,7 @@ def read_charge(tree: Tree) -> Charge:
                 charge_id=refund.charge_id or charge_id,
                 payment_intent_id=refund.payment_intent_id or payment_intent_id,
                 customer_id=refund.customer_id or customer_id,
+                currency=refund.currency or currency,
             )
             for refund in each(tree, "refunds", read_refund)
         ),
@@ -189,6 +191,7 @@ def _card(method: Tree, source: Tree) -> Tree:
         or child(method, "card_present")
         or child(method, "interac_present")
         or child(source, "card")
+        or child(source, "three_d_secure")
         or (NOTHING if source.get("object") == "bank_account" else source)
     )
 
@@ -257,11 +260,17 @@ def read_checkout_session(tree: Tree) -> CheckoutSession:
         payment_intent_id=payment_intent_id,
         subscription_id=subscription_id,
         setup_intent_id=setup_intent_id,
-        invoice_id=reference(tree, "invoice"),
-        customer_id=reference(tree, "customer"),
+        invoice_id=reference(tree, "invoice")
+        or reference(child(tree, "payment_intent"), "invoice")
+        or reference(child(tree, "subscription"), "latest_invoice"),
+        customer_id=reference(tree, "customer")
+        or reference(child(tree, "payment_intent"), "customer")
+        or reference(child(tree, "subscription"), "customer"),
         customer_account_id=customer_account(tree),
         # What the customer typed in, else what the session was prepared with.
-        customer_email=text(child(tree, "customer_details"), "email") or text(tree, "customer_email"),
+        customer_email=text(child(tree, "customer_details"), "email")
+        or text(tree, "customer_email")
+        or text(child(tree, "customer"), "email"),
         client_reference_id=text(tree, "client_reference_id"),
         payment_link_id=reference(tree, "payment_link"),
         amount_subtotal_minor=first(integer(tree, "amount_subtotal"), _ordered_amount(ordered)),
@@ -280,9 +289,11 @@ def read_checkout_session(tree: Tree) -> CheckoutSession:
 
 def _ordered_amount(items: Sequence[Tree]) -> int | None:
     """What a session's items come to: until 2020 it did not say so itself, and had no tax, shipping or discount."""
-    return total(
-        [{"amount": (integer(item, "amount") or 0) * (integer(item, "quantity") or 1)} for item in items], "amount"
-    )
+    amounts = [(integer(item, "amount"), integer(item, "quantity")) for item in items]
+    known = [
+        {"amount": amount * quantity} for amount, quantity in amounts if amount is not None and quantity is not None
+    ]
+    return total(known, "amount") if len(known) == len(items) else None
 
 
 def read_invoice_payment(tree: Tree) -> InvoicePayment:
@@ -293,7 +304,7 @@ def read_invoice_payment(tree: Tree) -> InvoicePayment:
         invoice_id=reference(tree, "invoice"),
         payment_type=text(payment, "type"),
         payment_intent_id=reference(payment, "payment_intent"),
-        charge_id=reference(payment, "charge"),
+        charge_id=reference(payment, "charge") or reference(child(payment, "payment_intent"), "latest_charge"),
         payment_record_id=reference(payment, "payment_record"),
         status=text(tree, "status"),
         amount_requested_minor=integer(tree, "amount_requested"),

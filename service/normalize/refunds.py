@@ -14,7 +14,9 @@ def read_refund(tree: Tree) -> Refund:
         status=text(tree, "status"),
         amount_minor=integer(tree, "amount"),
         currency=text(tree, "currency"),
-        customer_id=reference(tree, "customer") or reference(charge, "customer"),
+        customer_id=reference(tree, "customer")
+        or reference(charge, "customer")
+        or reference(child(tree, "payment_intent"), "customer"),
         reason=text(tree, "reason"),
         failure_reason=text(tree, "failure_reason"),
         pending_reason=text(tree, "pending_reason"),

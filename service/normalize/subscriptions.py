@@ -32,7 +32,8 @@ def read_subscription(tree: Tree) -> Subscription:
     """A `subscription`: its period its own, or (from basil on) its items'."""
     own_start = timestamp(tree, "current_period_start")
     own_end = timestamp(tree, "current_period_end")
-    items = _items(tree, own_start, own_end)
+    currency = text(tree, "currency")
+    items = _items(tree, own_start, own_end, currency)
     cancel_at = timestamp(tree, "cancel_at")
     at_period_end = flag(tree, "cancel_at_period_end")
     cancellation = child(tree, "cancellation_details")
@@ -71,16 +72,18 @@ def read_subscription(tree: Tree) -> Subscription:
         schedule_id=reference(tree, "schedule"),
         coupon_ids=_coupons(tree),
         collection_method=text(tree, "collection_method") or text(tree, "billing"),
-        currency=text(tree, "currency") or _currency(tree, items),
+        currency=currency or _currency(tree, items),
         metadata=metadata(tree),
         created_at=timestamp(tree, "created"),
     )
 
 
-def _items(tree: Tree, start: datetime | None, end: datetime | None) -> tuple[SubscriptionItem, ...]:
+def _items(
+    tree: Tree, start: datetime | None, end: datetime | None, currency: str | None
+) -> tuple[SubscriptionItem, ...]:
     """The items, or the one plan that a subscription had before there were items (2015-10-16).
 
-    Where the subscription has a period of its own (before basil), all its items have that one.
+    Where the subscription has a period of its own (before basil), all its items have that one; and its currency.
     """
     items = each(tree, "items", read_subscription_item)
     if not items and child(tree, "plan"):
@@ -90,6 +93,7 @@ def _items(tree: Tree, start: datetime | None, end: datetime | None) -> tuple[Su
             item,
             current_period_start=item.current_period_start or start,
             current_period_end=item.current_period_end or end,
+            currency=item.currency or currency,
         )
         for item in items
     )
@@ -159,6 +163,7 @@ def _unit_amount(price: Tree, plan: Tree) -> int | None:
 def read_invoice(tree: Tree) -> Invoice:
     """An `invoice`; the preview of `invoice.upcoming` has no id."""
     payment = _payment(tree)
+    currency = text(tree, "currency")
     transitions = child(tree, "status_transitions")
     return Invoice(
         invoice_id=optional_identity(tree),
@@ -166,8 +171,12 @@ def read_invoice(tree: Tree) -> Invoice:
         subscription_id=_subscription_of_invoice(tree),
         customer_id=reference(tree, "customer"),
         customer_account_id=customer_account(tree),
-        payment_intent_id=reference(tree, "payment_intent") or reference(payment, "payment_intent"),
-        charge_id=reference(tree, "charge") or reference(payment, "charge"),
+        payment_intent_id=reference(tree, "payment_intent")
+        or reference(payment, "payment_intent")
+        or reference(child(tree, "charge"), "payment_intent"),
+        charge_id=reference(tree, "charge")
+        or reference(payment, "charge")
+        or reference(child(tree, "payment_intent"), "latest_charge"),
         status=text(tree, "status") or _status_from_flags(tree),
         billing_reason=text(tree, "billing_reason"),
         collection_method=text(tree, "collection_method") or text(tree, "billing"),
@@ -179,7 +188,7 @@ def read_invoice(tree: Tree) -> Invoice:
         total_minor=integer(tree, "total"),
         tax_minor=_tax(tree),
         discount_minor=total(children(tree, "total_discount_amounts"), "amount"),
-        currency=text(tree, "currency"),
+        currency=currency,
         attempt_count=integer(tree, "attempt_count"),
         next_payment_attempt=timestamp(tree, "next_payment_attempt"),
         period_start=timestamp(tree, "period_start"),
@@ -187,9 +196,12 @@ def read_invoice(tree: Tree) -> Invoice:
         due_date=timestamp(tree, "due_date"),
         paid_at=timestamp(transitions, "paid_at"),
         paid_out_of_band=flag(tree, "paid_out_of_band"),
-        finalized_at=timestamp(transitions, "finalized_at"),
+        finalized_at=timestamp(transitions, "finalized_at") or timestamp(tree, "finalized_at"),
         voided_at=timestamp(transitions, "voided_at"),
-        lines=each({"lines": _lines(tree)}, "lines", read_invoice_line),
+        lines=tuple(
+            replace(line, currency=line.currency or currency)
+            for line in each({"lines": _lines(tree)}, "lines", read_invoice_line)
+        ),
         lines_have_more=_has_more(tree, "lines"),
         metadata=metadata(tree),
         created_at=_created(tree),
@@ -286,6 +298,7 @@ def read_invoice_line(tree: Tree) -> InvoiceLine:
         subscription_id=_subscription_of_line(tree),
         subscription_item_id=reference(of_subscription, "subscription_item") or reference(tree, "subscription_item"),
         invoice_item_id=reference(of_item, "invoice_item")
+        or reference(of_subscription, "invoice_item")
         or reference(tree, "invoice_item")
         or (own if own is not None and own.startswith("ii_") else None),
         proration=first(flag(of_subscription, "proration"), flag(of_item, "proration"), flag(tree, "proration")),

@@ -78,14 +78,16 @@ _PROTECTED: Final[Mapping[str, str]] = {
         lines:line_item date
     """,
     "line_item": """
-        unique_id amount currency quantity type price:price plan:plan pricing.price_details.price pricing.price_details.product
-        parent.subscription_item_details.subscription parent.subscription_item_details.subscription_item
-        parent.subscription_item_details.proration parent.invoice_item_details.subscription
-        parent.invoice_item_details.invoice_item parent.invoice_item_details.proration subscription_item invoice_item
-        proration period.start period.end subscriptions:line_item prorations:line_item invoiceitems:line_item
+        unique_id amount currency quantity type price:price plan:plan pricing.price_details.price
+        pricing.price_details.product parent.subscription_item_details.subscription
+        parent.subscription_item_details.subscription_item parent.subscription_item_details.proration
+        parent.invoice_item_details.subscription parent.invoice_item_details.invoice_item
+        parent.invoice_item_details.proration subscription_item invoice_item proration period.start period.end
+        subscriptions:line_item prorations:line_item invoiceitems:line_item
     """,
     "customer": """
-        customer_account currency delinquent balance account_balance invoice_settings.default_payment_method default_source default_card
+        customer_account currency delinquent balance account_balance invoice_settings.default_payment_method
+        default_source default_card
     """,
     "product": "active default_price type updated",
     "price": """
@@ -102,7 +104,10 @@ _PROTECTED: Final[Mapping[str, str]] = {
     "event": f"type api_version livemode account context data:{_WHOLE} request.id",
     "v2.core.event": "type livemode account context related_object.type reason.request.id snapshot_event",
 }
-"""Object type → the fields of it that are read for more than to be passed on, wherever in it they stand."""
+"""Object type → the fields of it that are read for more than to be passed on, and the types of what they hold.
+
+Until 2012 an invoice's lines were three lists by kind, which stand here as fields of a line.
+"""
 
 
 def _fields(paths: str) -> dict[str, Fields | str | None]:

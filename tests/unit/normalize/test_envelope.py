@@ -313,3 +313,28 @@ def test_a_refusal_never_shows_a_value() -> None:
     shown = [repr(refused(body)) for body in bodies] + [repr(normalize(verified(f'{{"{secret}'.encode())))]
 
     assert not any(secret in text for text in shown)
+
+
+@pytest.mark.parametrize(("containers", "reason"), [(50_000, None), (100_000, "too_many_containers")])
+def test_a_body_may_hold_only_so_many_containers(containers: int, reason: str | None) -> None:
+    body = orjson.dumps(event({"id": "x_1", "object": "review", "parts": [{}] * containers}, "review.opened"))
+    outcome = normalize(verified(body))
+
+    assert (outcome.reason if isinstance(outcome, Unprocessable) else None) == reason
+
+
+@pytest.mark.parametrize("stated", [None, ""])
+def test_an_api_version_that_says_nothing_is_none(stated: str | None) -> None:
+    assert (
+        normalized({**event({"id": "x_1", "object": "review"}, "review.opened"), "api_version": stated}).api_version
+        is None
+    )
+
+
+def test_an_api_version_may_have_suffixes_but_must_fit_a_header() -> None:
+    tree = event({"id": "x_1", "object": "review"}, "review.opened")
+    beta = "2023-10-16; risk_in_requirements_beta=v1"
+
+    assert normalized({**tree, "api_version": beta}).api_version == beta
+    for impossible in ("2023\n10", "2023-10-16é", "x" * 501, 20231016):
+        assert refused({**tree, "api_version": impossible}).reason is QuarantineReason.API_VERSION_MALFORMED

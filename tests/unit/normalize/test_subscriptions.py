@@ -189,7 +189,7 @@ def test_an_items_terms_are_read_of_its_price_or_plan(terms: dict[str, Any], pri
 def test_an_item_whose_price_is_only_named_keeps_the_name() -> None:
     (item,) = subscription(**items({**ITEM, "price": "price_1"})).items
 
-    assert item == SubscriptionItem(subscription_item_id="si_1", price_id="price_1", quantity=2)
+    assert item == SubscriptionItem(subscription_item_id="si_1", price_id="price_1", quantity=2, currency="eur")
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,46 @@ _INVOICE_ITEM: Final = {
 }  # fmt: skip
 _OLD_INVOICE_ITEM: Final = {"id": "ii_2", "object": "invoiceitem", "plan": _PLAN, "description": "Tea"}
 _PRICED_ITEM: Final = {"id": "ii_3", "object": "invoiceitem", "price": _PRICE, "description": "Tea"}
+_EXPANDED_CHARGE: Final = {
+    "id": "ch_5", "object": "charge", "amount": 9, "application_fee": {"id": "fee_1", "object": "application_fee", "amount": 3},
+    "created": AT, "currency": "eur", "payment_intent": {"id": "pi_5", "object": "payment_intent", "customer": "cus_5",
+    "description": "Tea", "invoice": "in_5", "latest_charge": "ch_5"}, "payment_method": {"id": "pm_5", "object": "payment_method",
+    "billing_details": _BILLING, "card_present": {"brand": "visa", "last4": "4242"}, "type": "card_present"}, "status": "succeeded",
+}  # fmt: skip
+_CHARGE_OF_2012: Final = {
+    "id": "ch_6", "object": "charge", "amount": 9, "card": {"object": "card", "customer": "cus_6", "last4": "4242", "type": "Visa"},
+    "created": AT, "currency": "eur", "dispute": {"object": "dispute", "amount": 9, "evidence": "it was Ada", "status": "lost"},
+    "fee_details": [{"amount": 3, "description": "fee", "type": "application_fee"}], "paid": True,
+}  # fmt: skip
+_INTENT_OF_2018: Final = {
+    "id": "pi_6", "object": "payment_intent", "amount": 9, "application_fee": 3, "created": AT, "currency": "eur",
+    "last_payment_error": {"code": "x", "source": {"id": "src_6", "object": "source", "owner": _BILLING}}, "status": "processing",
+}  # fmt: skip
+_INTENT_BY_ITS_CHARGE: Final = {
+    "id": "pi_7", "object": "payment_intent", "amount": 9, "created": AT, "currency": "eur", "status": "succeeded",
+    "latest_charge": {"id": "ch_7", "object": "charge", "customer": {"id": "cus_7", "object": "customer", "customer_account": "acct_7",
+    "email": "a@example.org"}, "invoice": "in_7", "on_behalf_of": "acct_1", "payment_method": "pm_7", "receipt_email": "a@example.org"},
+}  # fmt: skip
+_REFUND_BY_ITS_CHARGE: Final = {
+    "id": "re_8", "object": "refund", "amount": 9, "charge": {"id": "ch_8", "object": "charge", "customer": "cus_8",
+    "payment_intent": "pi_8", "receipt_email": "a@example.org"}, "created": AT, "currency": "eur", "status": "pending",
+}  # fmt: skip
+_REFUND_BY_ITS_INTENT: Final = {
+    "id": "re_9", "object": "refund", "amount": 9, "created": AT, "currency": "eur", "status": "pending",
+    "payment_intent": {"id": "pi_9", "object": "payment_intent", "latest_charge": "ch_9", "receipt_email": "a@example.org"},
+}  # fmt: skip
+_DISPUTE_BY_ITS_CHARGE: Final = {
+    "id": "dp_8", "object": "dispute", "amount": 9, "balance_transaction": {"id": "txn_8", "object": "balance_transaction",
+    "amount": -9, "currency": "eur", "fee": 15}, "charge": {"id": "ch_8", "object": "charge", "payment_intent": "pi_8"},
+    "created": AT, "currency": "eur", "status": "needs_response",
+}  # fmt: skip
+_INVOICE_OF_2012: Final = {
+    "id": "in_9", "object": "invoice", "customer": {"id": "cus_9", "object": "customer", "customer_account": "acct_9", "name": "Ada"},
+    "date": AT, "lines": {"invoiceitems": [{"id": "ii_9", "object": "line_item", "amount": 1, "currency": "eur",
+    "description": "Tea for Ada", "unique_id": "il_9"}], "prorations": [{"object": "line_item", "amount": 4}], "subscriptions": [{"id": "su_9", "object": "line_item",
+    "amount": 2, "currency": "eur", "period": {"end": AT, "start": AT}, "plan": _PLAN, "type": "subscription"}]}, "total": 3,
+}  # fmt: skip
+_TRANSFER: Final = {"id": "tr_1", "object": "transfer", "amount": 9, "description": "Tea", "source_transaction": "ch_1"}
 _THIN: Final = {
     "id": "evt_2", "object": "v2.core.event", "type": "v1.billing.meter.no_meter_found", "livemode": False,
     "created": "2026-10-28T12:00:00.000Z", "context": "org_1/acct_1", "data": {"developer_message_summary": "s"},
@@ -238,6 +278,15 @@ OLD_SHAPES: Final[list[dict[str, Any]]] = [
     event(_SCHEDULE, "subscription_schedule.released"),
     event(_INVOICE_ITEM, "invoiceitem.created"),
     event(_OLD_INVOICE_ITEM, "invoiceitem.created"),
+    event(_EXPANDED_CHARGE, "charge.succeeded"),
+    event(_CHARGE_OF_2012, "charge.succeeded"),
+    event(_INTENT_OF_2018, "payment_intent.processing"),
+    event(_INTENT_BY_ITS_CHARGE, "payment_intent.succeeded"),
+    event(_REFUND_BY_ITS_CHARGE, "refund.created"),
+    event(_REFUND_BY_ITS_INTENT, "refund.created"),
+    event(_DISPUTE_BY_ITS_CHARGE, "charge.dispute.created"),
+    event(_INVOICE_OF_2012, "invoice.created"),
+    event(_TRANSFER, "transfer.created"),
     event(_PRICED_ITEM, "invoiceitem.created"),
     updated(_CUSTOMER, "customer.updated", {"email": "b@example.org", "metadata": {"ssn": "2"}, "address": {"line1": "Am Wall 2"}}),
     updated(_SUBSCRIPTION, "customer.subscription.updated", {"status": "active", "items": {"data": [{"id": "si_9", "object": "subscription_item", "plan": _PLAN, "quantity": 9}]}, "cancellation_details": {"comment": None, "feedback": None}}),
