@@ -146,8 +146,15 @@ def summary(report: Report) -> str:
     )
 
 
+LEGEND: Final = """\
+By object type, field and API version: in how many payloads the field is filled, n/m where m have the object and the
+source of the others says nothing, · where none says it; "name:n" is a fault. "own" are this project's own events.
+"""
+
+
 def print_report(report: Report, console: Console) -> None:
     """The tables, what is wrong, and the summary."""
+    console.print(LEGEND, markup=False, highlight=False, style="dim")
     for title, columns, rows in tables(report):
         table = RichTable(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
         for number, column in enumerate(columns):
