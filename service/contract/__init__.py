@@ -5,6 +5,7 @@ describe.
 """
 
 from service.contract.decoding import ContractError, decode
+from service.contract.previous import old_values
 from service.contract.types import (
     DATA_TYPES,
     NO_RAW,
@@ -57,4 +58,5 @@ __all__ = [
     "Subscription",
     "SubscriptionItem",
     "decode",
+    "old_values",
 ]

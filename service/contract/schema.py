@@ -6,13 +6,13 @@ schema version carries, whichever release wrote it, so a field that a later rele
 """
 
 from collections.abc import Iterable, Mapping
-from functools import cache
-from typing import Any, Final, Literal, TypeAlias, Union
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from service.contract.meanings import meaning, paragraphs
-from service.contract.types import DATA_TYPES, SCHEMA_VERSION, Data, Event, Other
+from service.contract.previous import previous_type
+from service.contract.types import DATA_TYPES, SCHEMA_VERSION, Event, Other
 
 Json: TypeAlias = dict[str, Any]
 """A JSON object."""
@@ -70,7 +70,7 @@ def _record_type(name: str) -> type[msgspec.Struct]:
     own: Mapping[str, Any] = {
         "object_type": Literal[name] if name in DATA_TYPES else str,
         "data": data,
-        "previous": _previous_type(data) | None,
+        "previous": previous_type(data) | None,
         "raw": Mapping[str, Any] | None,
     }
     fields = [
@@ -83,19 +83,6 @@ def _record_type(name: str) -> type[msgspec.Struct]:
     ]
     documentation = f"{paragraphs(Event.__doc__ or '')}\n\n{_FOR_READERS}"
     return msgspec.defstruct(record_title(name), fields, kw_only=True, namespace={"__doc__": documentation})
-
-
-@cache
-def _previous_type(data: type[Data]) -> type[msgspec.Struct]:
-    """The fields of `data`, each there only where it changed. One type for all records that share it."""
-    fields = [
-        (field.name, Union[field.type, msgspec.UnsetType], msgspec.UNSET)  # noqa: UP007 -- types at run time
-        for field in msgspec.structs.fields(data)
-    ]
-    documentation = "The fields of `data` that the event changed, with the values they had before.\n\n"
-    return msgspec.defstruct(
-        f"Previous{data.__name__}", fields, kw_only=True, namespace={"__doc__": documentation + (data.__doc__ or "")}
-    )
 
 
 def _described(component: Json) -> Json:

@@ -45,6 +45,7 @@ class PaymentIntent(Data, frozen=True, kw_only=True):
     capture_method: str | None = None
     setup_future_usage: str | None = None
     on_behalf_of_id: str | None = None
+    transfer_destination_id: str | None = None
     failure_code: str | None = None
     decline_code: str | None = None
     failure_message: str | None = None
@@ -65,6 +66,7 @@ class Refund(Data, frozen=True, kw_only=True):
     amount_minor: int | None = None
     currency: str | None = None
     customer_id: str | None = None
+    customer_account_id: str | None = None
     reason: str | None = None
     failure_reason: str | None = None
     pending_reason: str | None = None
@@ -109,7 +111,9 @@ class Charge(Data, frozen=True, kw_only=True):
     network_status: str | None = None
     balance_transaction_id: str | None = None
     on_behalf_of_id: str | None = None
+    transfer_destination_id: str | None = None
     refunds: tuple[Refund, ...] = ()
+    refunds_have_more: bool | None = None
     description: str | None = None
     metadata: Metadata = {}
     created_at: Moment | None = None
@@ -187,7 +191,7 @@ class InvoicePayment(Data, frozen=True, kw_only=True):
 class SubscriptionItem(msgspec.Struct, frozen=True, kw_only=True):
     """One price of a subscription. Items of one subscription may have different periods (flexible billing).
 
-    `subscription_item_id` is null where the API version is older than items: the subscription's one plan.
+    A subscription from before there were items (2015-10-16) has one, for its plan, under the subscription's own id.
     """
 
     subscription_item_id: str | None = None
@@ -195,6 +199,7 @@ class SubscriptionItem(msgspec.Struct, frozen=True, kw_only=True):
     product_id: str | None = None
     quantity: int | None = None
     unit_amount_minor: int | None = None
+    unit_amount_decimal: str | None = None
     currency: str | None = None
     interval: str | None = None
     interval_count: int | None = None
@@ -218,7 +223,8 @@ class Subscription(Data, frozen=True, kw_only=True):
     the earliest start and the latest end of its items. `cancellation_scheduled` is true when `cancel_at_period_end`
     is, or `cancel_at` is set. `pause_behavior` and `pause_resumes_at` are about collection (the status stays as it
     is); `paused_reason` says why the status is `paused`. `items_have_more` is true where Stripe has cut the list off.
-    `subscription_id` is null for subscriptions older than their ids (2013).
+    `subscription_id` is null for subscriptions older than their ids (2013). `coupon_ids` is null where a discount is
+    only named: an id does not tell its coupon.
     """
 
     subscription_id: str | None = None
@@ -249,7 +255,9 @@ class Subscription(Data, frozen=True, kw_only=True):
     latest_invoice_id: str | None = None
     default_payment_method_id: str | None = None
     schedule_id: str | None = None
-    coupon_ids: tuple[str, ...] = ()
+    discount_ids: tuple[str, ...] = ()
+    coupon_ids: tuple[str, ...] | None = None
+    transfer_destination_id: str | None = None
     collection_method: str | None = None
     currency: str | None = None
     metadata: Metadata = {}
@@ -315,6 +323,7 @@ class Customer(Data, frozen=True, kw_only=True):
     """A Stripe Customer. `deleted` is true for the stub that some API versions send for a deleted one."""
 
     customer_id: str
+    customer_account_id: str | None = None
     email: str | None = None
     name: str | None = None
     phone: str | None = None

@@ -8,6 +8,7 @@ def read_customer(tree: Tree) -> Customer:
     """A `customer`, whole, or the stub `{id, object, deleted}` of a deleted one."""
     return Customer(
         customer_id=identity(tree),
+        customer_account_id=reference(tree, "customer_account"),
         email=text(tree, "email"),
         name=text(tree, "name"),
         phone=text(tree, "phone"),

@@ -17,11 +17,13 @@ from service.normalize.shapes import (
     each,
     first,
     flag,
+    has_more,
     identity,
     integer,
     metadata,
     optional_identity,
     reference,
+    sum_of,
     text,
     timestamp,
     total,
@@ -64,6 +66,7 @@ def read_payment_intent(tree: Tree) -> PaymentIntent:
         capture_method=text(tree, "capture_method"),
         setup_future_usage=text(tree, "setup_future_usage"),
         on_behalf_of_id=reference(tree, "on_behalf_of") or reference(newest, "on_behalf_of"),
+        transfer_destination_id=reference(child(tree, "transfer_data"), "destination"),
         failure_code=text(error, "code"),
         decline_code=text(error, "decline_code"),
         failure_message=text(error, "message"),
@@ -107,6 +110,8 @@ def read_charge(tree: Tree) -> Charge:
     currency = text(tree, "currency")
     outcome = child(tree, "outcome")
     card = _card(method, source)
+    # Until 2014 a charge's refunds had no ids: its `amount_refunded` tells what they came to.
+    embedded = [refund for refund in children(tree, "refunds") if refund.get("id") is not None]
     return Charge(
         charge_id=charge_id,
         payment_intent_id=payment_intent_id,
@@ -122,7 +127,7 @@ def read_charge(tree: Tree) -> Charge:
         refunded=flag(tree, "refunded"),
         disputed=_disputed(tree),
         # Long ago a charge held its whole dispute, which had no id.
-        dispute_id=optional_identity(child(tree, "dispute")) or _named(tree, "dispute"),
+        dispute_id=reference(tree, "dispute"),
         currency=currency,
         customer_id=customer_id,
         payment_method_id=reference(tree, "payment_method") or reference(tree, "source") or reference(tree, "card"),
@@ -138,6 +143,8 @@ def read_charge(tree: Tree) -> Charge:
         network_status=text(outcome, "network_status"),
         balance_transaction_id=reference(tree, "balance_transaction"),
         on_behalf_of_id=reference(tree, "on_behalf_of"),
+        transfer_destination_id=reference(child(tree, "transfer_data"), "destination")
+        or reference(tree, "destination"),
         refunds=tuple(
             replace(
                 refund,
@@ -146,8 +153,9 @@ def read_charge(tree: Tree) -> Charge:
                 customer_id=refund.customer_id or customer_id,
                 currency=refund.currency or currency,
             )
-            for refund in each(tree, "refunds", read_refund)
+            for refund in each({"refunds": embedded}, "refunds", read_refund)
         ),
+        refunds_have_more=has_more(tree, "refunds"),
         description=text(tree, "description"),
         metadata=metadata(tree),
         created_at=timestamp(tree, "created"),
@@ -161,7 +169,7 @@ def _status_of_charge(tree: Tree) -> str | None:
         return "succeeded"
     if status is None and flag(tree, "paid"):
         return "succeeded"
-    if status is None and tree.get("failure_code") is not None:
+    if status is None and (tree.get("failure_code") or tree.get("failure_message")):
         return "failed"
     return status
 
@@ -178,10 +186,6 @@ def _amount_of(tree: Tree, name: str) -> int | None:
     """The amount of a fee that is embedded, or (payment intents of 2018) that stands in its place."""
     value = tree.get(name)
     return integer(tree, name) if type(value) is int else integer(child(tree, name), "amount")
-
-
-def _named(tree: Tree, name: str) -> str | None:
-    return None if type(tree.get(name)) is dict else reference(tree, name)
 
 
 def _card(method: Tree, source: Tree) -> Tree:
@@ -241,20 +245,12 @@ def read_checkout_session(tree: Tree) -> CheckoutSession:
     payment_intent_id = reference(tree, "payment_intent")
     subscription_id = reference(tree, "subscription")
     setup_intent_id = reference(tree, "setup_intent")
+    made = {"subscription": subscription_id, "payment": payment_intent_id, "setup": setup_intent_id}
     details = child(tree, "total_details")
     ordered = children(tree, "display_items")
     return CheckoutSession(
         checkout_session_id=identity(tree),
-        mode=text(tree, "mode")
-        or (
-            "subscription"
-            if subscription_id
-            else "payment"
-            if payment_intent_id
-            else "setup"
-            if setup_intent_id
-            else None
-        ),
+        mode=text(tree, "mode") or next((mode for mode, made in made.items() if made), None),
         status=text(tree, "status"),
         payment_status=text(tree, "payment_status"),
         payment_intent_id=payment_intent_id,
@@ -288,12 +284,18 @@ def read_checkout_session(tree: Tree) -> CheckoutSession:
 
 
 def _ordered_amount(items: Sequence[Tree]) -> int | None:
-    """What a session's items come to: until 2020 it did not say so itself, and had no tax, shipping or discount."""
-    amounts = [(integer(item, "amount"), integer(item, "quantity")) for item in items]
-    known = [
-        {"amount": amount * quantity} for amount, quantity in amounts if amount is not None and quantity is not None
-    ]
-    return total(known, "amount") if len(known) == len(items) else None
+    """What a session's items come to: until 2020 it did not say so itself, and had no tax, shipping or discount.
+
+    Of a plan it is not known what is due at once: it may begin with a trial.
+    """
+    amounts = [_amount_of_item(item) for item in items]
+    known = [amount for amount in amounts if amount is not None]
+    return sum_of(known, "display_items") if len(known) == len(items) else None
+
+
+def _amount_of_item(item: Tree) -> int | None:
+    amount, quantity = integer(item, "amount"), integer(item, "quantity")
+    return None if amount is None or quantity is None or item.get("type") == "plan" else amount * quantity
 
 
 def read_invoice_payment(tree: Tree) -> InvoicePayment:

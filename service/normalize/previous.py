@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from service.normalize.objects import NormalizedObject
-from service.normalize.shapes import Tree
+from service.normalize.shapes import Tree, child, listed
 
 DEPTH_MAX: Final = 8
 """Stripe's patches are a few levels deep; a body may be a thousand. Below this a value replaces instead of patching."""
@@ -30,11 +30,29 @@ def previous(tree: Tree, patch: object, current: NormalizedObject) -> Mapping[st
     if type(patch) is not dict:
         return None
     new = current.data
+    if current.object_type == "subscription":
+        patch = _in_its_place(tree, patch)
     old = current.reader(patched(tree, patch, DEPTH_MAX))
     changed = {name: value for name in new.__struct_fields__ if (value := getattr(old, name)) != getattr(new, name)}
     # Through JSON, so that a reader of the record and a reader of this value see the same: lists, RFC 3339 strings.
     wire: dict[str, Any] = _decoder.decode(_encoder.encode(changed)) if changed else {}
     return wire
+
+
+def _in_its_place(tree: Tree, patch: Tree) -> Tree:
+    """A patch of a subscription's own `plan` or `quantity` as one of its item, which is where they are read.
+
+    A subscription with one item shows what the item has (since 2015-10-16); some versions told the change there only.
+    """
+    items = listed(tree, "items")
+    if "items" in patch or len(items) != 1:
+        return patch
+    item = {**items[0]}
+    if "quantity" in patch:
+        item["quantity"] = patch["quantity"]
+    if old_plan := child(patch, "plan"):
+        item |= {"plan": {**child(tree, "plan"), **old_plan}, "price": None}  # the price is the new plan's
+    return {**patch, "items": {"data": [item]}}
 
 
 def patched(tree: Tree, patch: Tree, depth: int) -> Tree:

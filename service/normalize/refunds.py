@@ -1,7 +1,17 @@
 """Refunds, on their own and embedded in a charge."""
 
 from service.contract import Refund
-from service.normalize.shapes import Tree, child, identity, integer, metadata, reference, text, timestamp
+from service.normalize.shapes import (
+    Tree,
+    child,
+    customer_account,
+    identity,
+    integer,
+    metadata,
+    reference,
+    text,
+    timestamp,
+)
 
 
 def read_refund(tree: Tree) -> Refund:
@@ -17,6 +27,7 @@ def read_refund(tree: Tree) -> Refund:
         customer_id=reference(tree, "customer")
         or reference(charge, "customer")
         or reference(child(tree, "payment_intent"), "customer"),
+        customer_account_id=customer_account(tree),
         reason=text(tree, "reason"),
         failure_reason=text(tree, "failure_reason"),
         pending_reason=text(tree, "pending_reason"),

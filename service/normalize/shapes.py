@@ -108,7 +108,7 @@ def reference(tree: Tree, name: str) -> str | None:
     """
     value = tree.get(name)
     if type(value) is dict:
-        value = value.get("id") if "object" in value else value.get("id", value)
+        value = value.get("id")
     if value is None or value == "":
         return None
     if _is_id(value):
@@ -184,12 +184,22 @@ def each(tree: Tree, name: str, read: Callable[[Tree], T]) -> tuple[T, ...]:
 
 def total(trees: Sequence[Tree], name: str) -> int | None:
     """The sum of one integer field over embedded objects; None where none of them has it."""
-    values = [value for tree in trees if (value := integer(tree, name)) is not None]
+    return sum_of([value for tree in trees if (value := integer(tree, name)) is not None], name)
+
+
+def sum_of(values: Sequence[int], name: str) -> int | None:
+    """The sum of a field's values, within int64; None of none."""
     if not values:
         return None
     if _INT64_MIN <= (found := sum(values)) <= _INT64_MAX:
         return found
     raise Malformed(name)
+
+
+def has_more(tree: Tree, name: str) -> bool | None:
+    """Whether Stripe has cut an embedded list off; a list that is bare or absent does not say."""
+    value = tree.get(name)
+    return flag(value, "has_more") if type(value) is dict else None
 
 
 def first(*values: T | None) -> T | None:
@@ -221,9 +231,12 @@ def _metadata_value(value: object) -> str:
 def account_id(tree: Tree) -> str | None:
     """The event's account: `account`, else the last account of `context` (`acct_…`, or `<organization>/acct_…`).
 
-    It becomes part of a record's `ce_source`, so nothing but an id's characters may be in it.
+    Until 2017-05-25 `account` was called `user_id`. It becomes part of a record's `ce_source`, so nothing but an id's
+    characters may be in it.
     """
     value = tree.get("account")
+    if value is None:
+        value = tree.get("user_id")
     if value is None:
         return _account_of_context(tree.get("context"))
     if type(value) is str and _ACCOUNT.fullmatch(value):

@@ -16,6 +16,7 @@ from service.normalize.shapes import (
     each,
     first,
     flag,
+    has_more,
     integer,
     listed,
     metadata,
@@ -38,6 +39,7 @@ def read_subscription(tree: Tree) -> Subscription:
     at_period_end = flag(tree, "cancel_at_period_end")
     cancellation = child(tree, "cancellation_details")
     pause = child(tree, "pause_collection")
+    discounts = _discounts(tree)
     starts = [item.current_period_start for item in items if item.current_period_start is not None]
     ends = [item.current_period_end for item in items if item.current_period_end is not None]
     return Subscription(
@@ -66,11 +68,15 @@ def read_subscription(tree: Tree) -> Subscription:
         or text(child(child(tree, "status_details"), "paused"), "type"),
         pending_update=_pending_update(tree),
         items=items,
-        items_have_more=_has_more(tree, "items"),
+        items_have_more=has_more(tree, "items"),
         latest_invoice_id=reference(tree, "latest_invoice"),
         default_payment_method_id=reference(tree, "default_payment_method") or reference(tree, "default_source"),
         schedule_id=reference(tree, "schedule"),
-        coupon_ids=_coupons(tree),
+        discount_ids=tuple(
+            named for discount in discounts if (named := reference({"discount": discount}, "discount")) is not None
+        ),
+        coupon_ids=_coupons(discounts),
+        transfer_destination_id=reference(child(tree, "transfer_data"), "destination"),
         collection_method=text(tree, "collection_method") or text(tree, "billing"),
         currency=currency or _currency(tree, items),
         metadata=metadata(tree),
@@ -81,13 +87,14 @@ def read_subscription(tree: Tree) -> Subscription:
 def _items(
     tree: Tree, start: datetime | None, end: datetime | None, currency: str | None
 ) -> tuple[SubscriptionItem, ...]:
-    """The items, or the one plan that a subscription had before there were items (2015-10-16).
+    """The items, or the one plan of a subscription from before there were items (2015-10-16), by the subscription's id.
 
     Where the subscription has a period of its own (before basil), all its items have that one; and its currency.
     """
     items = each(tree, "items", read_subscription_item)
-    if not items and child(tree, "plan"):
-        items = (read_subscription_item({"plan": tree["plan"], "quantity": tree.get("quantity")}),)
+    plan = child(tree, "plan")
+    if not items and plan.get("id") is not None:
+        items = (read_subscription_item({"id": tree.get("id"), "plan": plan, "quantity": tree.get("quantity")}),)
     return tuple(
         replace(
             item,
@@ -116,16 +123,17 @@ def _pending_update(tree: Tree) -> PendingUpdate | None:
     )
 
 
-def _has_more(tree: Tree, name: str) -> bool | None:
-    """Whether Stripe has cut an embedded list off; a list that is bare or absent does not say."""
-    value = tree.get(name)
-    return flag(value, "has_more") if type(value) is dict else None
+def _discounts(tree: Tree) -> Sequence[object]:
+    """All discounts, each an id or rendered whole; before 2025-03-31.basil there was one."""
+    return listed(tree, "discounts") or ([tree["discount"]] if tree.get("discount") else [])
 
 
-def _coupons(tree: Tree) -> tuple[str, ...]:
-    """The coupons of all discounts that are rendered whole: an id alone does not name its coupon."""
-    discounts = [item for item in listed(tree, "discounts") if type(item) is dict] or [child(tree, "discount")]
-    found = (reference(child(discount, "source"), "coupon") or reference(discount, "coupon") for discount in discounts)
+def _coupons(discounts: Sequence[object]) -> tuple[str, ...] | None:
+    """The discounts' coupons; None where a discount is only named: an id does not tell its coupon."""
+    rendered = [discount for discount in discounts if type(discount) is dict]
+    if len(rendered) < len(discounts):
+        return None
+    found = (reference(child(discount, "source"), "coupon") or reference(discount, "coupon") for discount in rendered)
     return tuple(coupon for coupon in found if coupon is not None)
 
 
@@ -146,6 +154,7 @@ def read_subscription_item(tree: Tree) -> SubscriptionItem:
         product_id=reference(terms, "product"),
         quantity=integer(tree, "quantity"),
         unit_amount_minor=_unit_amount(price, plan),
+        unit_amount_decimal=text(price, "unit_amount_decimal") if price else text(plan, "amount_decimal"),
         currency=text(terms, "currency"),
         interval=text(recurring, "interval"),
         interval_count=integer(recurring, "interval_count"),
@@ -202,7 +211,7 @@ def read_invoice(tree: Tree) -> Invoice:
             replace(line, currency=line.currency or currency)
             for line in each({"lines": _lines(tree)}, "lines", read_invoice_line)
         ),
-        lines_have_more=_has_more(tree, "lines"),
+        lines_have_more=has_more(tree, "lines"),
         metadata=metadata(tree),
         created_at=_created(tree),
     )
@@ -248,10 +257,14 @@ def _subscription_of_line(line: Tree) -> str | None:
 
 
 def _payment(tree: Tree) -> Tree:
-    """From basil on an invoice has a list of payments, where it is included at all: the default one's means."""
+    """From basil on an invoice has a list of payments, where it is included at all: the means of the one that paid it.
+
+    Else of the default one: the others are attempts that ended, or that are still to come.
+    """
     payments = children(tree, "payments")
-    chosen = next((payment for payment in payments if payment.get("is_default") is True), None)
-    return child(chosen or (payments[0] if payments else NOTHING), "payment")
+    paid = [payment for payment in payments if payment.get("status") == "paid"]
+    default = [payment for payment in payments if payment.get("is_default") is True]
+    return child(next(iter((*paid, *default, *payments)), NOTHING), "payment")
 
 
 def _status_from_flags(tree: Tree) -> str | None:

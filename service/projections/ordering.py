@@ -22,7 +22,7 @@ all of `new` is from later seconds than `state`.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise, permutations
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 
@@ -35,6 +35,7 @@ from service.contract import (
     InvoicePayment,
     Refund,
     Subscription,
+    old_values,
 )
 from service.projections.model import ObjectState, Observation
 from service.projections.sticky import merge
@@ -71,9 +72,6 @@ _DISPUTE_RANK: Final = {"warning_needs_response": 0, "warning_under_review": 1, 
                         "appeal_needs_response": 5, "appeal_under_review": 6}  # fmt: skip
 
 _ENDED_SUBSCRIPTION: Final = frozenset({"canceled", "incomplete_expired"})
-
-_Wire: TypeAlias = Mapping[str, Any]
-"""Data as JSON has it: `previous` is compared with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,11 +221,10 @@ class _Links:
 
     @classmethod
     def between(cls, canonical: Sequence[Observation], before: Data | None) -> "_Links":
-        wires = [_wire(o.data) for o in canonical]
-        start = {} if before is None else _wire(before)
+        told = [_told(o) for o in canonical]
         return cls(
-            first=[_holds(o.previous, start) for o in canonical],
-            next=[[_holds(o.previous, wire) for o in canonical] for wire in wires],
+            first=[before is not None and _holds(old, before) for old in told],
+            next=[[_holds(old, earlier.data) for old in told] for earlier in canonical],
         )
 
     def follows(self, earlier: int, later: int) -> bool:
@@ -273,15 +270,14 @@ def _first(candidates: Iterator[int]) -> int | None:
     return next(candidates, None)
 
 
-def _wire(data: Data) -> _Wire:
-    # Through JSON and back: `to_builtins` would leave tuples, which never equal the lists of `previous`.
-    wire: _Wire = msgspec.json.decode(msgspec.json.encode(data))
-    return wire
+def _told(observation: Observation) -> Mapping[str, Any]:
+    """What the event says the fields were before; nothing where it says nothing that we know."""
+    return (observation.previous and old_values(type(observation.data), observation.previous)) or {}
 
 
-def _holds(previous: Mapping[str, Any] | None, state: _Wire) -> bool:
-    """Whether the state has all the old values; an event that changed nothing we know is linked to nothing."""
-    return bool(previous) and bool(state) and all(state.get(name) == old for name, old in (previous or {}).items())
+def _holds(old: Mapping[str, Any], data: Data) -> bool:
+    """Whether the data has all the old values; an event that changed nothing we know is linked to nothing."""
+    return bool(old) and all(getattr(data, name, None) == value for name, value in old.items())
 
 
 def _rank(observation: Observation) -> tuple[int, ...]:

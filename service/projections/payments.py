@@ -190,9 +190,26 @@ def _disputed(payment: _Payment) -> bool:
     return bool(payment.disputes) or any(charge.disputed for _, charge in payment.charges)
 
 
-def _amount_disputed(payment: _Payment) -> int:
-    """What disputes hold back or have taken. An inquiry (`warning_…`) moves no money, nor does one that was won."""
-    return sum(d.amount_minor or 0 for _, d in payment.disputes if d.status in _HELD_BACK)
+def _amount_disputed(payment: _Payment) -> int | None:
+    """What disputes hold back or have taken, in the payment's currency; None where it is not known.
+
+    The balance tells it best: of a charge that was refunded in part a dispute takes the rest only. Without its word, an
+    inquiry (`warning_…`) moves no money, nor does a dispute that was won.
+    """
+    if not payment.disputes:
+        return None if any(charge.disputed for _, charge in payment.charges) else 0
+    currency = COLUMNS["currency"](payment)
+    amounts = [_held_back(dispute, currency) for _, dispute in payment.disputes]
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) if len(known) == len(amounts) else None
+
+
+def _held_back(dispute: Dispute, currency: str | None) -> int | None:
+    if dispute.balance_change_minor is not None and dispute.balance_currency == currency:
+        return -dispute.balance_change_minor
+    if dispute.status not in _HELD_BACK:
+        return 0
+    return dispute.amount_minor if dispute.currency in (None, currency) else None
 
 
 def _metadata(payment: _Payment) -> Mapping[str, str]:
@@ -212,6 +229,7 @@ COLUMNS: Final[Mapping[str, _Column]] = {
     "fee_minor": _known("charge.fee_minor"),
     "currency": _known("payment_intent.currency", "charge.currency", "refund.currency", "dispute.currency"),
     "customer_id": _known("payment_intent.customer_id", "charge.customer_id", "checkout_session.customer_id"),
+    "customer_account_id": _known("payment_intent.customer_account_id", "checkout_session.customer_account_id"),
     "charge_id": _known("payment_intent.latest_charge_id", "charge.charge_id", "refund.charge_id", "dispute.charge_id"),
     "invoice_id": _known(
         "payment_intent.invoice_id", "charge.invoice_id", "invoice_payment.invoice_id", "checkout_session.invoice_id"

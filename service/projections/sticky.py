@@ -15,6 +15,7 @@ from service.contract import DATA_TYPES, Data
 TAKEN_BACK: Final[Mapping[str, frozenset[str]]] = {
     "payment_intent": frozenset(
         {
+            "payment_method_type",
             "application_fee_amount_minor",
             "decline_code",
             "description",
@@ -35,6 +36,7 @@ TAKEN_BACK: Final[Mapping[str, frozenset[str]]] = {
             "canceled_at",
             "cancellation_feedback",
             "cancellation_reason",
+            "coupon_ids",
             "days_until_due",
             "default_payment_method_id",
             "pause_behavior",

@@ -52,10 +52,12 @@ class Subscriptions:
 def _subscription_rows(root: ObjectKey, state: ObjectState, subscription: Subscription) -> Iterator[Row]:
     last_event = last_event_of((state,))
     columns = fields_of(subscription, without=frozenset({"subscription_id", "items", "pending_update"})) | last_event
-    yield Row("subscriptions", root, columns | {"coupon_ids": list(subscription.coupon_ids)})
+    coupons = None if subscription.coupon_ids is None else list(subscription.coupon_ids)
+    lists = {"discount_ids": list(subscription.discount_ids), "coupon_ids": coupons}
+    yield Row("subscriptions", root, columns | lists)
     for item in subscription.items:
         columns = fields_of(item, without=frozenset({"subscription_item_id"})) | last_event
-        # Before there were items a subscription had one plan: that row goes by the subscription's own id.
+        # What has no id of its own (2013) is the one item of what this row set is about.
         key = ObjectKey(root.account, root.livemode, item.subscription_item_id or root.object_id)
         yield Row("subscription_items", key, {"subscription_id": root.object_id} | columns)
 

@@ -28,7 +28,8 @@ _PROTECTED: Final[Mapping[str, str]] = {
     "payment_intent": """
         status amount amount_received amount_capturable application_fee_amount application_fee:application_fee currency
         customer_account latest_charge:charge charges:charge payment_method:payment_method source payment_method_types
-        allowed_source_types capture_method setup_future_usage on_behalf_of canceled_at cancellation_reason
+        allowed_source_types capture_method setup_future_usage on_behalf_of transfer_data.destination canceled_at
+        cancellation_reason
         last_payment_error.charge last_payment_error.source last_payment_error.code last_payment_error.decline_code
         last_payment_error.payment_method:payment_method
     """,
@@ -37,6 +38,7 @@ _PROTECTED: Final[Mapping[str, str]] = {
         fee_details.amount fee_details.type captured paid refunded disputed dispute:dispute currency
         payment_method:payment_method payment_method_details.type source:source card:source failure_code outcome.type
         outcome.reason outcome.network_status balance_transaction:balance_transaction on_behalf_of refunds:refund
+        transfer_data.destination destination
     """,
     "refund": """
         status amount currency reason failure_reason pending_reason balance_transaction failure_balance_transaction
@@ -65,7 +67,7 @@ _PROTECTED: Final[Mapping[str, str]] = {
         pending_update.expires_at pending_update.billing_cycle_anchor pending_update.trial_end
         pending_update.subscription_items:subscription_item items:subscription_item plan:plan quantity latest_invoice
         default_payment_method default_source schedule discounts:discount discount:discount collection_method billing
-        currency
+        currency transfer_data.destination
     """,
     "subscription_item": "price:price plan:plan quantity current_period_start current_period_end",
     "discount": "source.coupon coupon",
@@ -101,8 +103,8 @@ _PROTECTED: Final[Mapping[str, str]] = {
     "payment_method": "type",
     "source": "type",
     "list": f"data:{_WHOLE} has_more",
-    "event": f"type api_version livemode account context data:{_WHOLE} request.id",
-    "v2.core.event": "type livemode account context related_object.type reason.request.id snapshot_event",
+    "event": f"type api_version livemode account user_id context data:{_WHOLE} request.id",
+    "v2.core.event": "type livemode account user_id context related_object.type reason.request.id snapshot_event",
 }
 """Object type → the fields of it that are read for more than to be passed on, and the types of what they hold.
 
@@ -152,9 +154,9 @@ def _reaches(protected: Fields, fields: Sequence[str]) -> bool:
         return True
     if isinstance(below, str):
         below = PROTECTED[below]
-    elif below is None:
-        return False
-    members = rest[1:] if rest[0] == "data" else rest
+    members = [*(name for name in rest[:-1] if name != "data"), *(name for name in rest[-1:] if name != "data")]
+    if below is None:
+        return not members
     return not members or members == ["has_more"] or _reaches(below, members)
 
 

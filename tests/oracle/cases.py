@@ -18,6 +18,10 @@ def _subscription(**fields: Any) -> Node:
     return snapshot({"id": "sub_1", "object": "subscription", **fields}, "customer.subscription.updated")
 
 
+def _session(**fields: Any) -> Node:
+    return snapshot({"id": "cs_1", "object": "checkout.session", **fields}, "checkout.session.completed")
+
+
 def _source(**fields: Any) -> Node:
     return _charge(source={"id": "src_1", **fields})
 
@@ -42,6 +46,7 @@ _BRANDS = (
     "American Express", "Cartes Bancaires", "Diners Club", "Discover", "Eftpos Australia", "Girocard", "JCB",
     "MasterCard", "UnionPay", "China UnionPay", "Visa", "Unknown",
 )  # fmt: skip
+_GOLD = {"id": "gold", "amount": 9, "currency": "usd"}
 _LINE = {"id": "sub_7specimen", "type": "subscription", "amount": 5}
 
 CASES: Final[Mapping[str, Node]] = {
@@ -67,6 +72,12 @@ CASES: Final[Mapping[str, Node]] = {
     "invoice attempted": _invoice(paid=False, attempted=True, closed=False, forgiven=False),
     "invoice attempted and closed": _invoice(paid=False, attempted=True, closed=True, forgiven=False),
     "invoice not attempted": _invoice(paid=False, attempted=False, closed=False, forgiven=False),
+    "invoice paid by another payment than the default": _invoice(
+        payments=[
+            {"is_default": True, "status": "canceled", "payment": {"payment_intent": "pi_canceled"}},
+            {"is_default": False, "status": "paid", "payment": {"payment_intent": "pi_paid"}},
+        ]
+    ),
     "line of a subscription": _invoice(lines=[_LINE, _LINE | {"id": "su_7", "amount": 6}]),
     "line of the oldest subscription": _invoice(lines=[_LINE | {"id": "su_7"}]),
     "lines, three lists": _invoice(
@@ -107,9 +118,34 @@ CASES: Final[Mapping[str, Node]] = {
         _subscription(status="active", metadata={"a": "1", "b": "2"}), status="trialing", metadata={"a": None}
     ),
     "invoice changed": _changed(_invoice(total=5, status="open", due_date=7), total=4, status="draft", due_date=None),
+    "plan changed, told beside the item": _changed(
+        _subscription(plan=_GOLD, quantity=2, items=[{"id": "si_1", "plan": _GOLD, "quantity": 2}]),
+        plan={"id": "silver", "amount": 5},
+        quantity=1,
+    ),
+    "plan changed, the item has a price": _changed(
+        _subscription(
+            plan=_GOLD,
+            items=[{"id": "si_1", "plan": _GOLD, "price": {"id": "gold", "unit_amount": 9, "currency": "usd"}}],
+        ),
+        plan={"id": "silver", "amount": 5},
+    ),
+    "quantity changed, of one item": _changed(
+        _subscription(quantity=2, items=[{"id": "si_1", "quantity": 2}]), quantity=1
+    ),
+    "plan changed, told in both places": _changed(
+        _subscription(plan=_GOLD, items=[{"id": "si_1", "plan": _GOLD}]),
+        plan={"id": "silver"},
+        items=[{"id": "si_1", "plan": {"id": "bronze"}}],
+    ),
+    "plan changed, of two items": _changed(
+        _subscription(plan=_GOLD, items=[{"id": "si_1"}, {"id": "si_2"}]), plan={"id": "silver"}
+    ),
+    "session of a plan": _session(display_items=[{"type": "plan", "amount": 9, "quantity": 1, "currency": "usd"}]),
     "request, a bare id": _charge() | {"request": "req_7"},
     "request, automatic": _charge() | {"request": None},
     "connected account": _charge() | {"account": "acct_7"},
+    "connected account, by its old name": _charge() | {"user_id": "acct_7"},
     "thin": _thin(),
     "thin, of nothing": {name: value for name, value in _thin().items() if name != "related_object"},
     "thin, of an account": _thin(context="acct_7"),
@@ -126,6 +162,7 @@ def _with(stripe_object: Any, **envelope: Any) -> Node:
 
 
 REFUSED: Final[Mapping[str, Any]] = {
+    "a session beyond 64 bits": _session(display_items=[{"amount": 2**62, "quantity": 1}] * 2),
     "no object": _with(None),
     "no object's name": _with({"id": "ch_1"}),
     "an object's name of no text": _with({"id": "ch_1", "object": 7}),

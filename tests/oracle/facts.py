@@ -15,6 +15,7 @@ from tests.oracle.kinds import (
     Preferred,
     Table,
     as_decimal_text,
+    as_ids,
     as_number,
     each,
     earliest,
@@ -133,9 +134,9 @@ def charge_word(status: Any) -> Any:
     return "succeeded" if status == "paid" else status
 
 
-def charge_status(paid: Any, failure_code: Any) -> str | None:
+def charge_status(paid: Any, failure_code: Any, failure_message: Any) -> str | None:
     """A charge older than its status: paid or failed."""
-    return "succeeded" if paid else "failed" if failure_code else None
+    return "succeeded" if paid else "failed" if failure_code or failure_message else None
 
 
 def invoice_status(paid: Any, forgiven: Any, closed: Any, attempted: Any) -> str | None:
@@ -158,13 +159,26 @@ def display_total(items: Any) -> int | None:
     """What the first sessions, which had neither totals nor taxes nor discounts, came to."""
     listed = items["data"] if isinstance(items, dict) else items or ()
     amounts = [(item.get("amount"), item.get("quantity")) for item in listed]
-    said = amounts and all(as_number(amount) is not None and as_number(many) is not None for amount, many in amounts)
+    said = (
+        amounts
+        and not any(item.get("type") == "plan" for item in listed)
+        and all(as_number(amount) is not None and as_number(many) is not None for amount, many in amounts)
+    )
     return sum(amount * many for amount, many in amounts) if said else None
 
 
 def plan_type(plan: Any) -> str | None:
     """A plan is a recurring price."""
     return "recurring" if plan else None
+
+
+def coupons(discounts: Any, discount: Any) -> Any:
+    """The coupons of all discounts, where every one of them tells its coupon."""
+    several = discounts.get("data") if isinstance(discounts, dict) else discounts
+    each_one = several or ([discount] if discount else [])
+    if any(not isinstance(one, dict) for one in each_one):
+        return None
+    return [(one.get("source") or {}).get("coupon") or one.get("coupon") for one in each_one]
 
 
 def application_fees(details: Any) -> int | None:
@@ -204,6 +218,7 @@ PAYMENT_INTENT: Final[Table] = {
     "capture_method": text("capture_method"),
     "setup_future_usage": text("setup_future_usage"),
     "on_behalf_of_id": reference("on_behalf_of", "latest_charge.on_behalf_of", "charges.0.on_behalf_of"),
+    "transfer_destination_id": reference("transfer_data.destination"),
     # A failed charge of an earlier attempt is no failure of the present one: only the intent says.
     "failure_code": text("last_payment_error.code").besides("charges.*.failure_code", "latest_charge.failure_code"),
     "decline_code": text("last_payment_error.decline_code"),
@@ -225,6 +240,7 @@ REFUND: Final[Table] = {
     "amount_minor": number("amount"),
     "currency": text("currency"),
     "customer_id": reference("customer", "charge.customer", "payment_intent.customer", prefixes=CUSTOMER),
+    "customer_account_id": reference("customer_account", "customer.customer_account"),
     "reason": text("reason"),
     "failure_reason": text("failure_reason"),
     "pending_reason": text("pending_reason"),
@@ -253,7 +269,8 @@ CHARGE_: Final[Table] = {
     "invoice_id": reference("invoice", "payment_intent.invoice", prefixes=INVOICE),
     "status": text(
         told(charge_word, "status", example=("paid",)),
-        told(charge_status, "paid", "failure_code", example=(True, None)),
+        told(charge_status, "paid", "failure_code", "failure_message", example=(True, None, None)),
+        told(charge_status, "paid", "failure_code", "failure_message", example=(False, None, "It was declined.")),
     ),
     "amount_minor": number("amount"),
     "amount_captured_minor": number("amount_captured"),
@@ -320,7 +337,9 @@ CHARGE_: Final[Table] = {
     "network_status": text("outcome.network_status"),
     "balance_transaction_id": reference("balance_transaction", prefixes=TRANSACTION),
     "on_behalf_of_id": reference("on_behalf_of"),
-    "refunds": Parts(types.Refund, (("refunds.*", EMBEDDED_REFUND),)),
+    "transfer_destination_id": reference("transfer_data.destination", "destination"),
+    "refunds": Parts(types.Refund, (("refunds.*", EMBEDDED_REFUND),), named=("refunds.*",)),
+    "refunds_have_more": flag("refunds.has_more"),
     "description": text("description"),
     "metadata": metadata("metadata"),
     "created_at": moment("created"),
@@ -407,6 +426,7 @@ SUBSCRIPTION_ITEM: Final[Table] = {
         told(whole, "price.unit_amount_decimal", example=("7",)),
         told(whole, "plan.amount_decimal", example=("7",)),
     ),
+    "unit_amount_decimal": Fact(as_decimal_text, (At("price.unit_amount_decimal"), At("plan.amount_decimal"))),
     "currency": text("price.currency", "plan.currency", "^currency"),
     "interval": text("price.recurring.interval", "plan.interval"),
     "interval_count": number("price.recurring.interval_count", "plan.interval_count"),
@@ -423,11 +443,12 @@ PENDING_ITEM: Final[Table] = {
 """An item that is not in force yet has no period that the subscription could tell."""
 
 ONLY_PLAN: Final[Table] = {
-    "subscription_item_id": reference(),
+    "subscription_item_id": reference("^id"),
     "price_id": reference("id"),
     "product_id": reference("product"),
     "quantity": number("^quantity"),
     "unit_amount_minor": number("amount", told(whole, "amount_decimal", example=("7",))),
+    "unit_amount_decimal": Fact(as_decimal_text, (At("amount_decimal"),)),
     "currency": text("currency", "^currency"),
     "interval": text("interval"),
     "interval_count": number("interval_count"),
@@ -474,12 +495,17 @@ SUBSCRIPTION_: Final[Table] = {
     "latest_invoice_id": reference("latest_invoice", prefixes=INVOICE),
     "default_payment_method_id": reference("default_payment_method", "default_source", prefixes=METHOD),
     "schedule_id": reference("schedule", prefixes=("sub_sched_",)),
-    "coupon_ids": references(
-        each("discounts.*.source.coupon"),
-        each("discounts.*.coupon"),
-        each("discount.source.coupon"),
-        each("discount.coupon"),
+    "discount_ids": references(each("discounts.*"), each("discount")).besides("pending_update"),
+    "coupon_ids": Fact(
+        as_ids,
+        (
+            told(coupons, "discounts", "discount", example=([{"source": {"coupon": "gold"}}], None)),
+            told(coupons, "discounts", "discount", example=([{"coupon": {"id": "gold"}}], None)),
+            told(coupons, "discounts", "discount", example=(None, {"source": {"coupon": "gold"}})),
+            told(coupons, "discounts", "discount", example=(None, {"coupon": {"id": "gold"}})),
+        ),
     ),
+    "transfer_destination_id": reference("transfer_data.destination"),
     "collection_method": text("collection_method", "billing"),
     "currency": text("currency", "items.*.price.currency", "items.*.plan.currency", "plan.currency"),
     "metadata": metadata("metadata"),
@@ -589,6 +615,7 @@ INVOICE_: Final[Table] = {
 
 CUSTOMER_: Final[Table] = {
     "customer_id": reference("id"),
+    "customer_account_id": reference("customer_account"),
     "email": text("email"),
     "name": text("name").besides("active_card.name"),
     "phone": text("phone"),
@@ -681,7 +708,7 @@ OTHER: Final[Table] = {
 ENVELOPE: Final[Table] = {
     "event_id": reference("id"),
     "event_type": text("type"),
-    "account": reference("account", told(account_of_context, "context", example=("org_1/acct_1",))),
+    "account": reference("account", "user_id", told(account_of_context, "context", example=("org_1/acct_1",))),
     "livemode": flag("livemode"),
     "created_at": moment("created"),
     "api_version": text("api_version"),

@@ -41,6 +41,12 @@ def as_id(value: object) -> str | None:
     return as_text(value.get("id") if isinstance(value, dict) else value)
 
 
+def as_ids(value: object) -> tuple[str, ...] | None:
+    """References, each in any of its forms."""
+    found = tuple(it for one in value if (it := as_id(one)) is not None) if isinstance(value, list) else ()
+    return found or None
+
+
 def as_metadata(value: object) -> Mapping[str, str] | None:
     """Texts by name; what is no text, as JSON. A name that is null was not there."""
     if not isinstance(value, dict):
@@ -138,7 +144,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Preferred:
-    """The value at `pattern` in those of the `elements` that have `mark` set; in any of them where none has."""
+    """The value at `pattern` in those of the `elements` that are paid, else that have `mark` set, else in any of them."""
 
     elements: str
     mark: str
@@ -150,7 +156,8 @@ class Preferred:
 
     def read(self, scope: Scope, kind: Kind) -> Found | None:
         every = list(scope.find(self.elements))
-        elements = [leaf for leaf in every if self._is_marked(leaf.value)] or every
+        paid = [leaf for leaf in every if isinstance(leaf.value, dict) and leaf.value.get("status") == "paid"]
+        elements = paid or [leaf for leaf in every if self._is_marked(leaf.value)] or every
         found = (At(self.pattern).read(scope.within(leaf), kind) for leaf in elements)
         return next((it for it in found if it is not None), None)
 

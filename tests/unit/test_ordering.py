@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import permutations
+from typing import Any
 
 import msgspec
 import pytest
@@ -355,3 +356,35 @@ def test_folding_nothing_is_refused() -> None:
 def test_an_observation_that_is_not_later_than_the_state_is_refused(second: int) -> None:
     with pytest.raises(ValueError, match="whole history"):
         fold([updated(subscription("active"), "evt_1", second=second)], after=ACTIVE)
+
+
+def test_old_values_of_an_earlier_contract_still_link() -> None:
+    """`previous` as it was published when refunds had fewer fields is no other value."""
+    first = Refund(refund_id="re_1", amount_minor=50, status="succeeded")
+    second = Refund(refund_id="re_2", amount_minor=50, status="succeeded")
+    earlier = {"refund_id": "re_1", "amount_minor": 50, "status": "succeeded", "metadata": {}}
+    history = [
+        observation(
+            "charge.refunded",
+            Charge(charge_id="ch_1", amount_refunded_minor=50, refunds=(first,)),
+            event_id="evt_b",
+        ),
+        observation(
+            "charge.refunded",
+            Charge(charge_id="ch_1", amount_refunded_minor=40, refunds=(second, first)),
+            event_id="evt_a",
+            previous={"refunds": [earlier]},
+        ),
+    ]
+    assert fold(history).state.last_event_id == "evt_a"
+
+
+@pytest.mark.parametrize("previous", [{"refunds": "none"}, {"amount_refunded_minor": "a"}, {"unheard_of": 1}])
+def test_old_values_that_are_none_of_the_contracts_link_nothing(previous: dict[str, Any]) -> None:
+    history = [
+        observation("charge.updated", Charge(charge_id="ch_1", amount_refunded_minor=1), event_id="evt_a"),
+        observation(
+            "charge.updated", Charge(charge_id="ch_1", amount_refunded_minor=2), event_id="evt_b", previous=previous
+        ),
+    ]
+    assert fold(history).state.last_event_id == "evt_b"

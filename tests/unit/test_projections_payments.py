@@ -381,3 +381,57 @@ def test_an_embedded_refund_is_not_counted_twice() -> None:
     )
     assert refunded(total(40, 1, refunds=embedded)) == 40
     assert refunded(seen(charge(refunds=embedded), 1)) == 40, "the charge says no total"
+
+
+# Disputes ------------------------------------------------------------------------------------------------------------
+
+
+def disputed(*events: Event) -> int | None:
+    (row,) = payments(*events).values()
+    amount = row["amount_disputed_minor"]
+    return None if amount is None else int(amount)
+
+
+def dispute(status: str, dispute_id: str = "dp_1", **fields: Any) -> Event:
+    stated = {"charge_id": "ch_1", "payment_intent_id": "pi_1", "amount_minor": 1000, "currency": "eur", **fields}
+    return seen(Dispute(dispute_id=dispute_id, status=status, **stated), 5, "charge.dispute.updated")
+
+
+@pytest.mark.parametrize(
+    ("status", "held_back"),
+    [
+        ("warning_needs_response", 0),
+        ("warning_closed", 0),
+        ("needs_response", 1000),
+        ("under_review", 1000),
+        ("lost", 1000),
+        ("appeal_under_review", 1000),
+        ("won", 0),
+        ("prevented", 0),
+        ("unheard_of", 0),
+    ],
+)
+def test_a_dispute_holds_back_its_amount_while_it_is_open_or_lost(status: str, held_back: int) -> None:
+    assert disputed(seen(charge(currency="eur")), dispute(status)) == held_back
+
+
+def test_what_moved_on_the_balance_says_better_what_a_dispute_took() -> None:
+    took_the_rest = dispute("lost", balance_change_minor=-600, balance_currency="eur")
+    reinstated = dispute("under_review", balance_change_minor=0, balance_currency="eur")
+    elsewhere = dispute("lost", balance_change_minor=-700, balance_currency="usd")
+
+    assert disputed(seen(charge(currency="eur")), took_the_rest) == 600
+    assert disputed(seen(charge(currency="eur")), reinstated) == 0
+    assert disputed(seen(charge(currency="eur")), elsewhere) == 1000
+
+
+def test_several_disputes_add_up() -> None:
+    assert (
+        disputed(seen(charge(currency="eur")), dispute("lost"), dispute("won", "dp_2"), dispute("lost", "dp_3")) == 2000
+    )
+
+
+def test_how_much_is_disputed_is_not_known_without_its_dispute_or_in_another_currency() -> None:
+    assert disputed(seen(charge(currency="eur", disputed=True))) is None
+    assert disputed(seen(charge(currency="eur", disputed=False))) == 0
+    assert disputed(seen(charge(currency="eur")), dispute("lost", currency="usd")) is None

@@ -12,13 +12,13 @@ from tests.support.histories import at, event, observation
 # Stated here a second time: a field that is added to the contract has to be decided on.
 STICKY = {
     "payment_intent": """status amount_minor amount_received_minor amount_capturable_minor currency customer_id
-        customer_account_id latest_charge_id invoice_id payment_method_type capture_method on_behalf_of_id canceled_at
+        customer_account_id latest_charge_id invoice_id capture_method on_behalf_of_id transfer_destination_id canceled_at
         cancellation_reason created_at""",
     "charge": """payment_intent_id invoice_id status amount_minor amount_captured_minor amount_refunded_minor
         application_fee_amount_minor fee_minor captured paid refunded disputed dispute_id currency customer_id
         payment_method_id payment_method_type card_brand card_last4 failure_code decline_code failure_message
-        outcome_type network_status balance_transaction_id on_behalf_of_id created_at""",
-    "refund": """charge_id payment_intent_id status amount_minor currency customer_id reason failure_reason
+        outcome_type network_status balance_transaction_id on_behalf_of_id transfer_destination_id refunds_have_more created_at""",
+    "refund": """charge_id payment_intent_id status amount_minor currency customer_id customer_account_id reason failure_reason
         balance_transaction_id failure_balance_transaction_id created_at""",
     "dispute": """dispute_id charge_id payment_intent_id status amount_minor currency reason is_charge_refundable
         balance_change_minor balance_fee_minor balance_currency created_at""",
@@ -30,7 +30,7 @@ STICKY = {
         amount_requested_minor amount_paid_minor currency is_default paid_at created_at""",
     "subscription": """subscription_id customer_id customer_account_id status current_period_start current_period_end
         cancel_at_period_end cancellation_scheduled ended_at start_date billing_cycle_anchor billing_mode
-        items_have_more latest_invoice_id collection_method currency created_at""",
+        items_have_more latest_invoice_id transfer_destination_id collection_method currency created_at""",
     "invoice": """invoice_id number subscription_id customer_id customer_account_id payment_intent_id charge_id status
         billing_reason collection_method amount_due_minor amount_paid_minor amount_remaining_minor
         amount_overpaid_minor subtotal_minor total_minor currency attempt_count period_start period_end paid_at

@@ -35,7 +35,7 @@ def test_a_subscription_has_a_row_with_all_its_fields_and_one_for_each_item() ->
     rows = oracle_rows(SUBSCRIPTIONS, [event("customer.subscription.created", subscription, second=2)])
     expected = msgspec.structs.asdict(subscription) | LAST_EVENT
     del expected["subscription_id"], expected["items"], expected["pending_update"]
-    assert rows["subscriptions", key("sub_1")] == expected | {"coupon_ids": []}
+    assert rows["subscriptions", key("sub_1")] == expected | {"discount_ids": []}
     expected = msgspec.structs.asdict(item("si_2", 3)) | LAST_EVENT | {"subscription_id": "sub_1"}
     del expected["subscription_item_id"]
     assert rows["subscription_items", key("si_2")] == expected

@@ -338,3 +338,10 @@ def test_an_api_version_may_have_suffixes_but_must_fit_a_header() -> None:
     assert normalized({**tree, "api_version": beta}).api_version == beta
     for impossible in ("2023\n10", "2023-10-16é", "x" * 501, 20231016):
         assert refused({**tree, "api_version": impossible}).reason is QuarantineReason.API_VERSION_MALFORMED
+
+
+def test_a_connected_account_was_called_user_id_once() -> None:
+    tree = event({"id": "x_1", "object": "review"}, "review.opened")
+
+    assert normalized({**tree, "user_id": "acct_7"}).account == "acct_7"
+    assert normalized({**tree, "user_id": "acct_7", "account": "acct_8"}).account == "acct_8"

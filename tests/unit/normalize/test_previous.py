@@ -162,3 +162,38 @@ def test_below_the_depth_limit_a_value_replaces() -> None:
 
     assert inside == nested({"a": 0, "b": 1}, 2)
     assert msgspec.json.encode(outside) == msgspec.json.encode(nested({"a": 0}, 900))
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        {
+            "items": {
+                "object": "list",
+                "data": [{"id": "si_1", "plan": {"id": "gold", "amount": 900, "currency": "eur"}, "quantity": 2}],
+            }
+        },
+        {
+            "items": {
+                "data": [
+                    {
+                        "id": "si_1",
+                        "price": PRICE,
+                        "plan": {"id": "gold", "amount": 900, "currency": "eur"},
+                        "quantity": 2,
+                    }
+                ]
+            }
+        },
+    ],
+    ids=["plan", "price"],
+)
+def test_a_change_of_plan_that_is_told_beside_the_item_is_the_items(items: dict[str, Any]) -> None:
+    tree = {"id": "sub_1", "object": "subscription", "plan": {"id": "gold", "amount": 900, "currency": "eur"}, **items}
+
+    found = previous_of(tree, "customer.subscription.updated", {"plan": {"id": "silver", "amount": 500}, "quantity": 1})
+
+    assert list(found) == ["items"]
+    assert [(item["price_id"], item["unit_amount_minor"], item["quantity"]) for item in found["items"]] == [
+        ("silver", 500, 1)
+    ]

@@ -121,6 +121,7 @@ def test_a_subscription_is_read() -> None:
         ),
         items_have_more=False,
         latest_invoice_id="in_1",
+        coupon_ids=(),
         collection_method="charge_automatically",
         currency="eur",
         metadata={"plan": "gold"},
@@ -231,6 +232,7 @@ def test_a_subscription_of_2018_is_read() -> None:
         trial_end=at(END),
         items=(
             SubscriptionItem(
+                subscription_item_id="sub_1",
                 price_id="gold",
                 product_id="prod_1",
                 quantity=2,
@@ -241,6 +243,7 @@ def test_a_subscription_of_2018_is_read() -> None:
             ),
         ),
         latest_invoice_id="in_1",
+        coupon_ids=(),
         collection_method="send_invoice",
         currency="eur",
     )
@@ -448,14 +451,29 @@ def test_a_cancellation_is_scheduled_by_its_date_as_well_as_by_its_flag(
     [
         ({"discount": {"coupon": {"id": "gold"}}}, ("gold",)),
         ({"discounts": [{"source": {"type": "coupon", "coupon": "gold"}}, {"coupon": {"id": "silver"}}]}, ("gold", "silver")),
-        ({"discounts": ["di_1"], "discount": {"coupon": {"id": "gold"}}}, ("gold",)),
-        ({"discounts": ["di_1"]}, ()),
+        ({"discounts": ["di_1"], "discount": {"coupon": {"id": "gold"}}}, None),
+        ({"discounts": ["di_1", {"id": "di_2", "coupon": {"id": "gold"}}]}, None),
+        ({"discounts": [], "discount": None}, ()),
+        ({}, ()),
     ],
 )  # fmt: skip
-def test_the_coupons_are_those_of_discounts_that_are_rendered_whole(
-    shape: dict[str, Any], coupons: tuple[str, ...]
+def test_the_coupons_are_known_where_every_discount_is_rendered_whole(
+    shape: dict[str, Any], coupons: tuple[str, ...] | None
 ) -> None:
     assert subscription(**shape).coupon_ids == coupons
+
+
+@pytest.mark.parametrize(
+    ("shape", "discounts"),
+    [
+        ({"discounts": ["di_1", {"id": "di_2"}]}, ("di_1", "di_2")),
+        ({"discount": {"id": "di_1", "coupon": {"id": "gold"}}}, ("di_1",)),
+        ({"discount": {"coupon": {"id": "gold"}}}, ()),
+        ({"discounts": []}, ()),
+    ],
+)
+def test_discounts_are_named_whether_rendered_or_not(shape: dict[str, Any], discounts: tuple[str, ...]) -> None:
+    assert subscription(**shape).discount_ids == discounts
 
 
 @pytest.mark.parametrize(
