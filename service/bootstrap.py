@@ -5,7 +5,7 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
@@ -25,8 +25,9 @@ from service.adapters.postgres_store import PostgresProjectionStore
 from service.admin import build_admin, listen, serve_admin
 from service.clock import SystemClock
 from service.config import Config, allowed_networks
+from service.consumer.dead_letter import DeadLetterLimit
 from service.consumer.loop import Consumer
-from service.errors import BrokerUnavailable, DedupeUnavailable, StoreUnavailable
+from service.errors import BrokerUnavailable, ConfigurationError, DedupeUnavailable, StoreUnavailable
 from service.ports import DedupeStore
 from service.projections import PROJECTIONS
 from service.receiver.dedupe import Deduplicator
@@ -35,11 +36,16 @@ from service.receiver.ingest import Ingest
 from service.records import Topics, dead_letter, decode, quarantine_bytes_min, topic_configs
 from service.telemetry.metrics import ConsumerMetrics, PublisherMetrics, ReceiverMetrics, registry
 from service.telemetry.observers import ConsumerMetricsObserver, DedupeMetricsObserver, MeteredPublisher
+from service.telemetry.traces import traced
+
+if TYPE_CHECKING:
+    from service.adapters.dedupe_redis import RedisDedupeStore
 
 BACKLOG: Final = 1024
 DEDUPE_MEMORY_ENTRIES_MAX: Final = 1_000_000
 PRUNE_INTERVAL_SECONDS: Final = 60.0
 PRUNE_BATCH: Final = 5_000
+EVICTION_RETRY_SECONDS: Final = 60.0
 START_RETRY_SECONDS: Final = 2.0
 
 _log: Final = structlog.get_logger("service.process")
@@ -72,7 +78,7 @@ def worker(config: Config, index: int) -> Config:
 def migrate(config: Config) -> Mapping[str, MigrationResult]:
     """Migrate the database, and the dedupe store's where it is another Postgres."""
     urls = {"database": config.database_url}
-    if config.dedupe_url != config.database_url and not config.dedupe_url.startswith("memory:"):
+    if config.dedupe_url != config.database_url and config.dedupe_url.startswith(("postgresql:", "postgres:")):
         urls["dedupe"] = config.dedupe_url
     try:
         return {store: migrate_database(url) for store, url in urls.items()}
@@ -111,7 +117,7 @@ def topic_specs(config: Config) -> list[TopicSpec]:
 async def receiver(config: Config) -> AsyncIterator[str]:
     """A receiver that serves inside the block, and drains at its end; its public URL."""
     endpoints = config.webhook_endpoints()
-    _ = config.dedupe_url  # what is missing is said before anything is dialled
+    check_dedupe(config)  # what is missing is said before anything is dialled
     redaction = config.redaction()
     metrics_registry = registry()
     metrics = ReceiverMetrics(metrics_registry)
@@ -227,6 +233,7 @@ async def run_consumer(config: Config, name: str, stop: asyncio.Event) -> None:
             build_dead_letter=partial(dead_letter, topics=topics, consumer_group=group),
             observer=observer,
             clock=SystemClock(),
+            limit=DeadLetterLimit(consecutive=config.consumer.dead_letter_limit),
         )
         await consumer.run(stop)
 
@@ -279,6 +286,12 @@ def kafka_security(config: Config) -> KafkaSecurity:
     )
 
 
+def check_dedupe(config: Config) -> None:
+    """Raise `ConfigurationError` where the dedupe store's URL is missing or wrong, or its driver is."""
+    if _is_redis(config.dedupe_url):
+        _redis_dedupe_store(config)
+
+
 @asynccontextmanager
 async def _dedupe_store(config: Config) -> AsyncIterator[DedupeStore]:
     if config.dedupe_url.startswith("memory:"):
@@ -288,14 +301,56 @@ async def _dedupe_store(config: Config) -> AsyncIterator[DedupeStore]:
             max_entries=DEDUPE_MEMORY_ENTRIES_MAX,
         )
         return
-    store = await PostgresDedupeStore.connect(config.dedupe_url, retention_days=config.dedupe.retention_days)
-    pruning = asyncio.create_task(_prune(store), name="dedupe-prune")
+    store: RedisDedupeStore | PostgresDedupeStore
+    if _is_redis(config.dedupe_url):
+        store = _redis_dedupe_store(config)
+        upkeep = asyncio.create_task(_warn_of_eviction(store), name="dedupe-eviction")
+    else:
+        store = await PostgresDedupeStore.connect(config.dedupe_url, retention_days=config.dedupe.retention_days)
+        upkeep = asyncio.create_task(_prune(store), name="dedupe-prune")
     try:
         yield store
     finally:
-        pruning.cancel()
-        await asyncio.gather(pruning, return_exceptions=True)
-        await store.close()
+        upkeep.cancel()
+        await asyncio.gather(upkeep, return_exceptions=True)
+        try:
+            await store.close()
+        except Exception as error:  # noqa: BLE001 -- nothing is lost by it, and what closes after it must be closed
+            _log.error("dedupe.unforeseen", operation="close", **traced(error))
+
+
+def _is_redis(url: str) -> bool:
+    return url.startswith(("redis:", "rediss:"))
+
+
+def _redis_dedupe_store(config: Config) -> "RedisDedupeStore":
+    """A store whose keys begin with the topics' prefix, as what they mark is on those topics."""
+    try:
+        from service.adapters.dedupe_redis import RedisDedupeStore  # noqa: PLC0415 -- its driver is an extra
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in {"redis", "hiredis"}:
+            raise
+        raise ConfigurationError(
+            'dedupe.url: redis:// needs a driver that is not installed: pip install "stripe-ingest[redis]"'
+        ) from None
+    return RedisDedupeStore.at(
+        config.dedupe_url, key_prefix=config.kafka.topic_prefix, retention_days=config.dedupe.retention_days
+    )
+
+
+async def _warn_of_eviction(store: "RedisDedupeStore") -> None:
+    """Say once, when the server first answers, that it may forget. That costs duplicates: no reason to be unready."""
+    while True:
+        try:
+            policy = await store.evicting_policy()
+        except Exception as error:  # noqa: BLE001 -- whatever it is, deliveries are received all the same
+            if not isinstance(error, DedupeUnavailable):
+                _log.error("dedupe.unforeseen", operation="upkeep", **traced(error))
+            await asyncio.sleep(EVICTION_RETRY_SECONDS)
+            continue
+        if policy is not None:
+            _log.warning("dedupe.may_forget", maxmemory_policy=policy, recommended="noeviction")
+        return
 
 
 async def _prune(store: PostgresDedupeStore) -> None:
@@ -308,6 +363,8 @@ async def _prune(store: PostgresDedupeStore) -> None:
                     pass
         except (DedupeUnavailable, TimeoutError) as error:
             _log.warning("dedupe.prune_failed", reason=str(error))
+        except Exception as error:  # noqa: BLE001 -- the next run may go well; without any, the table grows for ever
+            _log.error("dedupe.unforeseen", operation="prune", **traced(error))
 
 
 @asynccontextmanager

@@ -17,10 +17,10 @@ from rich.table import Table
 
 from service import __version__, bootstrap
 from service.adapters.kafka_topics import ChangeKind
-from service.config import Config, load
+from service.config import Config, checked_topic_prefix, load, load_topic_prefix
 from service.contract import Category
-from service.contract.asyncapi import OBJECT_TYPES, TITLE, asyncapi
-from service.contract.compatibility import breaking_changes
+from service.contract.asyncapi import OBJECT_TYPES, asyncapi
+from service.contract.compatibility import NotTheContract, breaking_changes
 from service.contract.files import as_text, write_contract
 from service.contract.schema import SCHEMA_NAMES, schema, schema_id
 from service.errors import ConfigurationError
@@ -69,7 +69,9 @@ bootstrap_servers = "127.0.0.1:9092"
 # include_raw = true                # keep Stripe's event beside the normalized one
 # redact = ["customer.email", "hash:customer.phone", "charge.billing_details", "*.metadata.ssn"]
 #                                   # fields that go nowhere: dropped, or replaced by a keyed hash to join on
-# redact_key_file = "/run/secrets/redact-key"   # needed with redact: `openssl rand -base64 32`
+#                                   # (of objects the values; names stay: drop metadata that has people in its keys)
+# redact_key_file = "/run/secrets/redact-key"   # needed with redact: `openssl rand -base64 32`; older keys in more
+#                                   # lines below it open what they have sealed
 # partitions = 6                    # for `topics apply`
 # replication_factor = 3
 # min_insync_replicas = 2
@@ -79,7 +81,8 @@ bootstrap_servers = "127.0.0.1:9092"
 url_file = "/run/secrets/database-url"      # postgresql://user:password@host:5432/name
 
 [dedupe]
-# url = "postgresql://…"            # the database unless said otherwise; "memory://" for a single process
+# url = "postgresql://…"            # the database unless said otherwise; "memory://" for a single process;
+#                                   # "redis://:password@host:6379/0" (or rediss://): pip install "stripe-ingest[redis]"
 # timeout_seconds = 0.1
 # retention_days = 31               # Stripe's CLI can resend an event for 30
 # on_error = "publish"              # or "refuse": answer 503 while the store is away
@@ -94,15 +97,33 @@ secrets_file = "/run/secrets/stripe-webhook-secret"   # whsec_…, several while
 """
 
 
+_config_option: Final = click.option(
+    "--config", "config_path", metavar="FILE", help="The TOML file; else STRIPE_INGEST_CONFIG."
+)
+
+
 def with_config(command: Command) -> Command:
     """Add `--config` and hand the command the configuration."""
 
-    @click.option("--config", "config_path", metavar="FILE", help="The TOML file; else STRIPE_INGEST_CONFIG.")
+    @_config_option
     @functools.wraps(command)
     def run(config_path: str | None, **options: Any) -> Any:
         config = load(config_path, os.environ)
         configure(config.logging.format, config.logging.level)
         return command(config, **options)
+
+    return run
+
+
+def with_topics(command: Command) -> Command:
+    """Add `--config` and `--prefix` and hand the command the topics, which is all that it needs of a configuration."""
+
+    @_config_option
+    @click.option("--prefix", metavar="PREFIX", help="The topics' prefix; else the configuration's.")
+    @functools.wraps(command)
+    def run(config_path: str | None, prefix: str | None, **options: Any) -> Any:
+        known = load_topic_prefix(config_path, os.environ) if prefix is None else checked_topic_prefix(prefix)
+        return command(Topics(known), **options)
 
     return run
 
@@ -142,7 +163,8 @@ def receive(config: Config) -> None:
     if config.receiver.workers == 1:
         run_async(lambda: bootstrap.receive(config))
         return
-    config.webhook_endpoints(), config.dedupe_url  # refused once, here, rather than by each worker
+    config.webhook_endpoints()  # refused once, here, rather than by each worker
+    bootstrap.check_dedupe(config)
     Workers(
         config.receiver.workers, lambda index: run_async(lambda: bootstrap.receive(bootstrap.worker(config, index)))
     ).run()
@@ -201,7 +223,11 @@ def topics_apply(config: Config, add_partitions: bool, as_json: bool) -> None:
 @click.option("--limit", default=10, show_default=True, type=click.IntRange(1, 10_000), help="At most so many records.")
 @with_config
 def topics_read(config: Config, family: str, limit: int) -> None:
-    """Print the newest records of a topic (payments, refunds, …, quarantine), a JSON line each, oldest first."""
+    """Print the newest records of a topic (payments, refunds, …, quarantine), a JSON line each, oldest first.
+
+    Encrypted bodies are opened where kafka.redact_key is configured; else they are in `value_base64`, and `sealed`
+    says why. Bytes that are no text are in `value_base64` too.
+    """
     for line in run_async(lambda: read_newest(config, family, limit)):
         click.echo(line)
 
@@ -217,16 +243,18 @@ def events() -> None:
 @click.option("--snapshot", "form", flag_value="snapshot", help="Only events that carry their object.")
 @click.option("--thin", "form", flag_value="thin", help="Only events that name their object.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
-@with_config
+@with_topics
 def events_list(
-    config: Config, event_types: tuple[str, ...], category: Category | None, form: Form | None, as_json: bool
+    topics: Topics, event_types: tuple[str, ...], category: Category | None, form: Form | None, as_json: bool
 ) -> None:
     """Show where each of Stripe's event types goes: its topic, key and object. Needs no configuration.
 
     Without a TYPE, all that this version knows. Into a pipe, a line each with tabs between: type, form, category,
     topic, key, object, twin, and whether it is listed.
+
+    A TYPE that Stripe is not known to have is shown as well, with its way, and the exit code is 0: a script that wants
+    to know reads `listed` and `suggestions` of --json.
     """
-    topics = Topics(config.kafka.topic_prefix)
     found = [route(event_type, topics) for event_type in event_types] or list(routes(topics))
     shown = [each for each in found if category in {None, each.category} and form in {None, each.form}]
     console = Console()
@@ -351,7 +379,7 @@ def config_check(config: Config) -> None:
     An event type that Stripe is not known to have is warned of, no more: Stripe may be newer than this version.
     """
     endpoints = config.webhook_endpoints()
-    _ = config.dedupe_url
+    bootstrap.check_dedupe(config)
     for place, configured in enumerate(config.endpoints):
         for event_type in configured.events:
             if event_type not in CATALOGUE | {ALL_EVENTS}:
@@ -382,20 +410,6 @@ def config_init(output: str) -> None:
     except FileExistsError:
         raise ConfigurationError(f"{path}: is there already; it is left as it is") from None
     click.echo(f"wrote {path}")
-
-
-def with_topics(command: Command) -> Command:
-    """Add `--prefix` and hand the command the topics."""
-
-    @click.option("--prefix", metavar="PREFIX", help="The topics' prefix; else the configuration's.")
-    @with_config
-    @functools.wraps(command)
-    def run(config: Config, prefix: str | None, **options: Any) -> Any:
-        if prefix is not None:
-            config = load(None, {"STRIPE_INGEST__KAFKA__TOPIC_PREFIX": prefix})
-        return command(Topics(config.kafka.topic_prefix), **options)
-
-    return run
 
 
 @cli.group("contract")
@@ -443,12 +457,13 @@ def contract_write(topics: Topics, folder: Path) -> None:
 def contract_compare(topics: Topics, earlier: BinaryIO) -> None:
     """Say what breaks a consumer written against an earlier asyncapi.json. Exit 1 where something does."""
     try:
-        document = orjson.loads(earlier.read())
+        changes = breaking_changes(orjson.loads(earlier.read()), asyncapi(topics))
     except orjson.JSONDecodeError:
-        raise ConfigurationError(f"{earlier.name}: is not JSON") from None
-    if not isinstance(document, dict) or document.get("info", {}).get("title") != TITLE:
-        raise ConfigurationError(f"{earlier.name}: is not what `stripe-ingest contract asyncapi` prints")
-    changes = breaking_changes(document, asyncapi(topics))
+        raise click.ClickException(f"{earlier.name}: is not JSON") from None
+    except NotTheContract as error:
+        raise click.ClickException(
+            f"{earlier.name}: is not what `stripe-ingest contract asyncapi` prints: {error}"
+        ) from None
     for change in changes:
         click.echo(change)
     if changes:

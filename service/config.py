@@ -21,9 +21,10 @@ from msgspec import Meta
 
 from service.errors import ConfigurationError
 from service.events import Endpoint, Mode, Secret
-from service.redaction import Redaction, RedactionKeys, parse_paths
+from service.redaction import Redaction, RedactionKeys, Sealing, parse_paths
 
 ENVIRONMENT_PREFIX: Final = "STRIPE_INGEST__"
+_TOPIC_PREFIX: Final = f"{ENVIRONMENT_PREFIX}KAFKA__TOPIC_PREFIX"
 DEFAULT_FILE: Final = "stripe-ingest.toml"
 SECRET_FILE_BYTES_MAX: Final = 64 * 1024
 
@@ -109,6 +110,12 @@ class DatabaseConfig(_Section, frozen=True, kw_only=True):
     url: Secret | None = None
 
 
+class ConsumerConfig(_Section, frozen=True, kw_only=True):
+    """`[consumer]`: dead letters in a row at which a partition stops; a tenth of them before anything was applied."""
+
+    dead_letter_limit: Annotated[int, Meta(ge=1)] = 100
+
+
 class LoggingConfig(_Section, frozen=True, kw_only=True):
     """`[logging]`: JSON lines, or readable ones; `auto` is readable on a terminal."""
 
@@ -148,6 +155,7 @@ class Config(_Section, frozen=True, kw_only=True):
     kafka: KafkaConfig = KafkaConfig()
     dedupe: DedupeConfig = DedupeConfig()
     database: DatabaseConfig = DatabaseConfig()
+    consumer: ConsumerConfig = ConsumerConfig()
     logging: LoggingConfig = LoggingConfig()
     endpoints: tuple[EndpointConfig, ...] = ()
 
@@ -168,7 +176,7 @@ class Config(_Section, frozen=True, kw_only=True):
 
     def redaction(self) -> Redaction | None:
         """What is to be redacted; None where nothing is. Raises `ConfigurationError` for a path or key that is none."""
-        keys = RedactionKeys.of(self.kafka.redact_key.value) if self.kafka.redact_key is not None else None
+        keys = self._redaction_keys()
         paths = parse_paths(self.kafka.redact)
         if not paths:
             return None
@@ -178,6 +186,14 @@ class Config(_Section, frozen=True, kw_only=True):
                 " as `openssl rand -base64 32` writes them (or kafka.redact_key_file)"
             )
         return Redaction.of(paths, keys)
+
+    def sealing(self) -> Sealing | None:
+        """What opens sealed bodies; None where there is no key. Also where nothing is redacted any more."""
+        keys = self._redaction_keys()
+        return None if keys is None else Sealing(keys)
+
+    def _redaction_keys(self) -> RedactionKeys | None:
+        return RedactionKeys.of(self.kafka.redact_key.value) if self.kafka.redact_key is not None else None
 
     def webhook_endpoints(self) -> tuple[Endpoint, ...]:
         """The endpoints to serve. Raises `ConfigurationError` where there is none."""
@@ -201,6 +217,24 @@ def load(path: str | None, environment: Mapping[str, str]) -> Config:
         raise ConfigurationError(_message(str(error))) from None
     _check(config)
     return config
+
+
+def load_topic_prefix(path: str | None, environment: Mapping[str, str]) -> str:
+    """`kafka.topic_prefix` alone, for what needs no more: no other setting is judged, and no secret's file is read.
+
+    Raises `ConfigurationError` as `load` does.
+    """
+    tree = _read_file(path, environment)
+    _apply_environment(tree, {name: value for name, value in environment.items() if name.upper() == _TOPIC_PREFIX})
+    return checked_topic_prefix(_table(tree, "kafka").get("topic_prefix", KafkaConfig().topic_prefix))
+
+
+def checked_topic_prefix(prefix: object) -> str:
+    """A prefix that was given. Raises `ConfigurationError` where topics cannot begin with it."""
+    try:
+        return msgspec.convert({"kafka": {"topic_prefix": prefix}}, Config).kafka.topic_prefix
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(_message(str(error))) from None
 
 
 def _read_file(path: str | None, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -346,7 +380,7 @@ def _check(config: Config) -> None:
     if security.protocol.startswith("SASL") and not (security.username and security.password):
         raise ConfigurationError(f"kafka.security.username: and password are needed with {security.protocol}")
     _check_url("database.url", config.database.url, ("postgresql", "postgres"))
-    _check_url("dedupe.url", config.dedupe.url, ("postgresql", "postgres", "memory"))
+    _check_url("dedupe.url", config.dedupe.url, ("postgresql", "postgres", "redis", "rediss", "memory"))
     if config.receiver.workers > 1 and config.dedupe.url and config.dedupe.url.value.startswith("memory:"):
         raise ConfigurationError(
             "dedupe.url: memory:// is one process's own; with receiver.workers > 1 use a shared one"

@@ -8,6 +8,7 @@
     │   ├── MethodNotAllowed        405
     │   ├── BodyTooLarge            413
     │   ├── BodyTooSlow             408
+    │   ├── BodyCutShort            400
     │   ├── EncodingUnsupported     415
     │   └── SignatureRefused        400; its four kinds below
     │       ├── SignatureMissing
@@ -28,8 +29,7 @@
     ├── RowRefused                  the database refuses this data for good: halve the batch, dead-letter the one
     └── ConsumerStopped             a consumer must not go on; a person decides
         ├── OffsetOutOfRange
-        ├── ForeignCluster
-        └── DeadLetterLimitReached
+        └── ForeignCluster
 
 No message carries a secret, a signature or any part of a payload.
 """
@@ -93,6 +93,12 @@ class BodyTooSlow(DeliveryRefused):
     status = 408
 
 
+class BodyCutShort(DeliveryRefused):
+    """The body ended before its end, or is not framed as it must be: nobody may be left to read the answer."""
+
+    tag = "client_gone"
+
+
 class EncodingUnsupported(DeliveryRefused):
     """The body has a Content-Encoding. Stripe sends none, and inflating for strangers is an amplifier."""
 
@@ -126,6 +132,11 @@ class TimestampOutsideTolerance(SignatureRefused):
     """The signature is right, but it was made too long ago or in the future: a replay, or a wrong clock."""
 
     tag = "timestamp_outside_tolerance"
+
+    def __init__(self, message: str, skew_seconds: float) -> None:
+        super().__init__(message)
+        self.skew_seconds = skew_seconds
+        """When it says it was signed, minus now."""
 
 
 class Unavailable(IngestError):
@@ -222,9 +233,3 @@ class ForeignCluster(ConsumerStopped):
     """The stored offsets belong to another Kafka cluster."""
 
     tag = "foreign_cluster"
-
-
-class DeadLetterLimitReached(ConsumerStopped):
-    """So many records in a row are poison that the fault is ours: a bad deploy must not dead-letter a topic."""
-
-    tag = "dead_letter_limit"

@@ -63,7 +63,11 @@ def exponent(currency: str) -> int:
 
 
 def to_decimal(amount_minor: int, currency: str) -> Decimal:
-    """The amount in the currency itself, exact, with the currency's decimals: 1234 EUR-cents are `Decimal("12.34")`."""
+    """The amount in the currency itself, exact, with the currency's decimals: 1234 EUR-cents are `Decimal("12.34")`.
+
+    Raises `TypeError` for what is no integer.
+    """
+    _check_amount(amount_minor)
     # Not by arithmetic, which rounds to the context's precision.
     sign, digits, _ = Decimal(amount_minor).as_tuple()
     return Decimal((sign, digits, -exponent(currency)))
@@ -72,10 +76,18 @@ def to_decimal(amount_minor: int, currency: str) -> Decimal:
 def format_minor(amount_minor: int | None, currency: str | None) -> str:
     """An amount for people: `12.34 EUR`; nothing where there is none.
 
-    Without a currency to tell the decimals by, the integer with what it is: `1234 minor units`.
+    Without a currency to tell the decimals by, the integer with what it is: `1234 minor units`. Raises `TypeError` for
+    what is neither.
     """
     if amount_minor is None:
         return ""
+    _check_amount(amount_minor)
     if currency is None or not _CODE.fullmatch(currency):
         return f"{amount_minor} minor units"
     return f"{to_decimal(amount_minor, currency)} {currency.upper()}"
+
+
+def _check_amount(amount_minor: object) -> None:
+    # To Python True is the integer 1, and the digits of 1.5 are 15: both would come out as an amount.
+    if isinstance(amount_minor, bool) or not isinstance(amount_minor, int):
+        raise TypeError(f"an amount in minor units is an int, not a {type(amount_minor).__name__}")

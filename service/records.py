@@ -198,21 +198,25 @@ def _identity(unprocessable: Unprocessable, sealing: Sealing | None) -> tuple[st
 
 def _sealed(record: Record, sealing: Sealing) -> Record:
     value = sealing.seal(record.value, record_key=record.key)
-    return Record(record.topic, record.key, value, (*record.headers, ("encryption", ALGORITHM.encode())))
+    encryption = (("encryption", ALGORITHM.encode()), ("encryption_key", sealing.keys.fingerprint.encode()))
+    return Record(record.topic, record.key, value, (*record.headers, *encryption))
 
 
 def quarantined_body(record: ConsumedRecord, sealing: Sealing | None) -> bytes:
     """The body as Stripe sent it, of a record of the quarantine topic.
 
-    Raises `CannotUnseal` where it is sealed and there is no key, or another one.
+    Raises `CannotUnseal` where it is sealed and there is no key, or another one: the message says which is needed.
     """
-    value = record.value or b""
-    encryption = dict(record.headers).get("encryption")
+    value, headers = record.value or b"", dict(record.headers)
+    encryption = headers.get("encryption")
     if encryption is None:
         return value
+    # Not there where an earlier release has sealed it.
+    fingerprint = headers["encryption_key"].decode(errors="replace") if "encryption_key" in headers else None
     if encryption != ALGORITHM.encode() or sealing is None:
-        raise CannotUnseal("this body is sealed: kafka.redact_key is needed")
-    return sealing.unseal(value, record_key=record.key or b"")
+        needed = f" {fingerprint}" if fingerprint else ""
+        raise CannotUnseal(f"this body is sealed: the kafka.redact_key{needed} is needed")
+    return sealing.unseal(value, record_key=record.key or b"", fingerprint=fingerprint)
 
 
 def marked(record: Record, dedupe: DedupeMark) -> Record:

@@ -7,6 +7,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, Literal, TypeAlias
 
 from service.contract import Category
@@ -113,7 +114,7 @@ def route(event_type: str, topics: Topics) -> EventRoute:
     listed = event_type in CATALOGUE
     return EventRoute(
         event_type=event_type,
-        form="thin" if _THIN.match(event_type) else "snapshot",
+        form=_form(event_type),
         category=category,
         topic=topics.of(category),
         key=key_rule(category),
@@ -140,8 +141,12 @@ def object_of(event_type: str) -> str:
     return spelled(resource.replace("issuing_", "issuing.", 1))
 
 
+def _form(event_type: str) -> Form:
+    return "thin" if _THIN.match(event_type) else "snapshot"
+
+
 def _twin(event_type: str) -> str | None:
-    other = event_type.removeprefix(_TWIN_PREFIX) if _THIN.match(event_type) else f"{_TWIN_PREFIX}{event_type}"
+    other = event_type.removeprefix(_TWIN_PREFIX) if _form(event_type) == "thin" else f"{_TWIN_PREFIX}{event_type}"
     return other if other != event_type and {event_type, other} <= CATALOGUE else None
 
 
@@ -151,7 +156,13 @@ def suggestions(event_type: str) -> tuple[str, ...]:
         return ()
     if event_type in _MISNOMERS:
         return _MISNOMERS[event_type]
-    return tuple(difflib.get_close_matches(event_type, (*SNAPSHOT_TYPES, *THIN_TYPES), n=SUGGESTIONS_MAX, cutoff=0.8))
+    return tuple(difflib.get_close_matches(event_type, _candidates(_form(event_type)), n=SUGGESTIONS_MAX, cutoff=0.8))
+
+
+@cache
+def _candidates(form: Form) -> tuple[str, ...]:
+    """What may be meant by a name of this form: its own types, and those of the other form that have no twin in it."""
+    return tuple(each for each in (*SNAPSHOT_TYPES, *THIN_TYPES) if _form(each) == form or _twin(each) is None)
 
 
 def advice(event_type: str) -> str:

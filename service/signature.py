@@ -128,7 +128,8 @@ def _within_tolerance(timestamp: int, now: datetime, tolerance_seconds: int) -> 
     if abs(age_seconds) > tolerance_seconds:
         side = "ago" if age_seconds > 0 else "in the future"
         raise TimestampOutsideTolerance(
-            f"signed {abs(age_seconds):.0f} s {side}; the tolerance is {tolerance_seconds} s"
+            f"signed {abs(age_seconds):.0f} s {side}; the tolerance is {tolerance_seconds} s",
+            skew_seconds=-age_seconds,
         )
     return datetime.fromtimestamp(timestamp, UTC)
 

@@ -1,12 +1,16 @@
 """Poison: records that can never be applied, kept on a topic of their own; and from how many on it is our fault."""
 
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import Final, Protocol
 
-from service.errors import DeadLetterLimitReached
 from service.events import ConsumedEvent, InvalidRecord, Partition, Record
 
 ROW_REFUSED: Final = "row_refused"
 """The reason of a record that decodes but that the database refuses."""
+
+LIMIT_REACHED: Final = "dead_letter_limit"
+"""The problem of a partition with so much poison that the fault must be ours."""
 
 
 class BuildDeadLetter(Protocol):
@@ -22,46 +26,56 @@ def refused(consumed: ConsumedEvent, sqlstate: str) -> InvalidRecord:
     return InvalidRecord(consumed.record, ROW_REFUSED, f"SQLSTATE {sqlstate}")
 
 
+@dataclass(slots=True)
+class _Tally:
+    """A partition's records, in this process: `seen` and `dead` are those of the block that is being counted."""
+
+    proven: bool = False
+    in_a_row: int = 0
+    seen: int = 0
+    dead: int = 0
+
+
 class DeadLetterLimit:
     """Stops a bad deploy from dead-lettering a topic.
 
-    Reached by more than `consecutive` dead letters of one partition with no applied record in between, or by more than
-    `share` of any `window` records in a row (counted in blocks).
+    A partition reaches it by `consecutive` dead letters with no applied record in between, or by `share` of any
+    `window` records in a row (counted in blocks). A restart counts anew, at the very record where the process before
+    it stopped; so a tenth of `consecutive` is enough until this process has applied a record of the partition, and
+    who can read nothing there gets no further by being restarted again and again.
     """
 
     def __init__(self, *, consecutive: int = 100, share: float = 0.2, window: int = 1000) -> None:
         self._consecutive = consecutive
+        self._unproven = max(1, consecutive // 10)
         self._window = window
         self._dead_max = share * window
-        self._in_a_row: dict[Partition, int] = {}
-        self._seen = 0
-        self._dead = 0
+        self._tallies: defaultdict[Partition, _Tally] = defaultdict(_Tally)
+
+    def reached(self, partition: Partition) -> str | None:
+        """Why no more of the partition may be dead-lettered; None while it may. To be asked before each."""
+        tally = self._tallies[partition]
+        if tally.in_a_row >= (self._consecutive if tally.proven else self._unproven):
+            return f"{tally.in_a_row} records in a row are poison"
+        if tally.dead >= self._dead_max:
+            return f"{tally.dead} of {tally.seen} records are poison"
+        return None
 
     def applied(self, partition: Partition, records: int) -> None:
         """Records of the partition were applied."""
-        self._in_a_row.pop(partition, None)
-        self._count(records)
+        tally = self._tallies[partition]
+        tally.proven = True
+        tally.in_a_row = 0
+        self._count(tally, records)
 
     def dead(self, partition: Partition) -> None:
-        """One more is to be dead-lettered: raises `DeadLetterLimitReached`, before anything is published."""
-        in_a_row = self._in_a_row.get(partition, 0) + 1
-        if in_a_row > self._consecutive:
-            raise DeadLetterLimitReached(
-                f"{self._consecutive} records of {partition.topic}[{partition.number}] in a row are poison" + _WAY_OUT
-            )
-        if self._dead + 1 > self._dead_max:
-            raise DeadLetterLimitReached(f"{self._dead} of the last {self._seen} records are poison" + _WAY_OUT)
-        self._in_a_row[partition] = in_a_row
-        self._dead += 1
-        self._count(1)
+        """A record was dead-lettered and its offset passed. One that is given back before that is not counted."""
+        tally = self._tallies[partition]
+        tally.in_a_row += 1
+        tally.dead += 1
+        self._count(tally, 1)
 
-    def _count(self, records: int) -> None:
-        self._seen += records
-        if self._seen >= self._window:
-            self._seen = self._dead = 0
-
-
-_WAY_OUT: Final = (
-    ": more likely this version is wrong than all of them. Nothing is lost, the offset stays where it is. Run the "
-    "version before, or raise the limit if they are meant to go to the dead-letter topic."
-)
+    def _count(self, tally: _Tally, records: int) -> None:
+        tally.seen += records
+        if tally.seen >= self._window:
+            tally.seen = tally.dead = 0

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias, TypeVar
 
 import structlog
 
-from service.consumer.dead_letter import BuildDeadLetter, DeadLetterLimit, refused
+from service.consumer.dead_letter import LIMIT_REACHED, BuildDeadLetter, DeadLetterLimit, refused
 from service.consumer.observer import BatchReport, ConsumerObserver
 from service.errors import BrokerUnavailable, FenceLost, IngestError, OffsetOutOfRange, RowRefused, StoreUnavailable
 from service.events import ConsumedEvent, ConsumedRecord, InvalidRecord, Partition
@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 
 
 class _GivenBack(Exception):
-    """A batch was held for as long as it may be, or the stop has come, and the other side is still away."""
+    """A batch is left to be fetched anew: the other side is away for too long or at a stop, or a partition stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class ConsumerLimits:
     publish: float = 10.0
     lag_interval: float = 5.0
     recheck: float = 30.0
-    """How often a stopped partition is looked at again: a person may have set its offset right."""
+    """How often a partition outside its log is looked at again: a person may have set its offset right."""
 
 
 class Consumer:
@@ -81,6 +81,9 @@ class Consumer:
         self._stop = asyncio.Event()
         self._positions: dict[Partition, int] = {}
         self._out_of_range: dict[Partition, float] = {}
+        self._poisoned: set[Partition] = set()
+        """Those at the dead-letter limit: for the rest of this process, whoever has them in between."""
+        self._store_reached = False
         self._problems: frozenset[str] | None = None
         self._setbacks = 0
         self._fetch_seconds = 0.0
@@ -89,8 +92,8 @@ class Consumer:
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set, then finish the batch in hand; where the store is away, leave it to the next.
 
-        Raises `ForeignCluster` and `DeadLetterLimitReached`, which a person must decide about, and everything that
-        nobody foresaw: a consumer that guesses is worse than one that stands still.
+        Raises `ForeignCluster`, which a person must decide about, and everything that nobody foresaw: a consumer that
+        guesses is worse than one that stands still.
         """
         self._stop = stop
         while not stop.is_set():
@@ -103,6 +106,7 @@ class Consumer:
                 self._fetch_seconds = self._clock.monotonic() - started
                 await self._work_off(records)
                 await self._report_lag()
+                self._end_cycle()
             except (StoreUnavailable, BrokerUnavailable, FenceLost, OffsetOutOfRange) as error:
                 # A position that fell out of the log while we stood there is looked at again by `_position`.
                 await self._set_back(error)
@@ -115,13 +119,14 @@ class Consumer:
         for gone in self._out_of_range.keys() - set(waiting):
             del self._out_of_range[gone]
         now = self._clock.monotonic()
-        due = [partition for partition in sorted(waiting) if self._out_of_range.get(partition, 0.0) <= now]
+        healthy = set(waiting) - self._poisoned
+        due = [partition for partition in sorted(healthy) if self._out_of_range.get(partition, 0.0) <= now]
         if due:
             # First what is stored, then the bounds: a log only grows at its end.
             stored = {partition: await self._store.next_offset(partition) for partition in due}
+            self._store_reached = True
             for partition, (first, end) in (await self._source.bounds(due)).items():
                 self._position_at(partition, stored[partition], first, end)
-        self._report_problems()
 
     def _position_at(self, partition: Partition, stored: int | None, first: int, end: int) -> None:
         if stored is not None and not first <= stored <= end:
@@ -148,7 +153,6 @@ class Consumer:
     async def _work_off(self, records: Sequence[ConsumedRecord]) -> None:
         """Apply or dead-letter fetched records; where that cannot be done, give them back before raising."""
         if not records:
-            self._setbacks = 0
             return
         partitions = {record.partition for record in records}
         try:
@@ -156,8 +160,6 @@ class Consumer:
         except (_GivenBack, FenceLost):
             self._source.unposition(partitions)
             raise
-        self._setbacks = 0
-        self._report_problems()
         await self._source.commit({partition: self._positions[partition] for partition in partitions})
 
     async def _settle(self, items: Sequence[_Item]) -> None:
@@ -218,9 +220,12 @@ class Consumer:
     async def _bury(self, invalid: InvalidRecord) -> None:
         """Dead-letter a record, then pass its offset: a crash in between buries it twice, never not at all."""
         partition = invalid.record.partition
-        self._limit.dead(partition)
+        if (reached := self._limit.reached(partition)) is not None:
+            self._stop_poisoned(partition, invalid, reached)
+            raise _GivenBack
         await self._insist(lambda: self._publish_dead_letter(invalid))
         await self._commit((), [invalid.record])
+        self._limit.dead(partition)
         self._observer.dead_lettered(invalid.reason)
         self._log.error(
             "record.dead_lettered",
@@ -228,6 +233,23 @@ class Consumer:
             offset=invalid.record.offset,
             reason=invalid.reason,
             detail=invalid.detail,
+        )
+
+    def _stop_poisoned(self, partition: Partition, invalid: InvalidRecord, reached: str) -> None:
+        """Leave it unpositioned for good: ending the process would have a supervisor start it, and the count, anew."""
+        self._poisoned.add(partition)
+        detail = (
+            f"{reached}, and more likely this version is wrong than all of them. Nothing is lost: the offset stays "
+            "where it is, and other partitions go on. Run the version before; or, where they are meant to go to the "
+            "dead-letter topic, restart with a higher consumer.dead_letter_limit."
+        )
+        self._log.error(
+            "partition.stopped",
+            **_where(partition),
+            offset=invalid.record.offset,
+            reason=LIMIT_REACHED,
+            last=invalid.reason,
+            detail=detail,
         )
 
     async def _publish_dead_letter(self, invalid: InvalidRecord) -> None:
@@ -273,17 +295,31 @@ class Consumer:
         except TimeoutError:
             return
 
+    def _end_cycle(self) -> None:
+        """Everything from the positions to the lag went well, so only stopped partitions keep us from being ready.
+
+        Nothing is said before the database was reached: a member without partitions does not know whether it could be.
+        """
+        self._setbacks = 0
+        if self._store_reached:
+            self._report_problems()
+
     def _report_problems(self, *tags: str) -> None:
         """Tell the observer what keeps us from being ready, when that has changed."""
-        problems = frozenset(tags) | ({OffsetOutOfRange.tag} if self._out_of_range else frozenset())
+        stopped = {
+            OffsetOutOfRange.tag: bool(self._out_of_range),
+            LIMIT_REACHED: not self._poisoned.isdisjoint(self._source.unpositioned()),
+        }
+        problems = frozenset(tags) | {tag for tag, is_so in stopped.items() if is_so}
         if problems != self._problems:
             self._problems = problems
             self._observer.problems(problems)
 
     async def _report_lag(self) -> None:
         if self._clock.monotonic() >= self._lag_due:
-            self._lag_due = self._clock.monotonic() + self._limits.lag_interval
             self._observer.lag(await self._source.lag())
+            # Only now: where Kafka does not answer, the next cycle asks again, and is not taken for one that went well.
+            self._lag_due = self._clock.monotonic() + self._limits.lag_interval
 
 
 def _where(partition: Partition) -> dict[str, str | int]:

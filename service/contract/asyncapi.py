@@ -253,6 +253,12 @@ _QUARANTINE_HEADERS: Final[Mapping[str, Json]] = {
         "examples": [ALGORITHM],
         "required": False,
     },
+    "encryption_key": {
+        "description": "The fingerprint of the key that the value is encrypted with; not there without `encryption`,"
+        " nor where an earlier release encrypted it.",
+        "examples": ["3f1c9a70e2b84d56"],
+        "required": False,
+    },
     "received_at": {"description": "When the body was received.", "format": "date-time"},
     "ingest_source": _INGEST_SOURCE,
     "dedupe": _DEDUPE,

@@ -7,7 +7,10 @@ changes, never passed over. What descriptions say is for people to compare.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType, field
 
 from service.contract.schema import Json
 
@@ -17,10 +20,94 @@ _ANNOTATIONS: Final = frozenset({"title", "description", "examples", "default", 
 _TYPES: Final = ("array", "boolean", "integer", "null", "number", "object", "string")
 
 
+class NotTheContract(ValueError):
+    """The earlier document is not one of this contract; the message says what of it is otherwise."""
+
+
 def breaking_changes(earlier: Json, later: Json) -> list[str]:
-    """Every change that would break a consumer of the earlier document, each as one line that begins with the place."""
-    # What several messages refer to is found once for each.
-    return list(dict.fromkeys(_channels(earlier, later)))
+    """Every change that would break a consumer of the earlier document, each as one line that begins with the place.
+
+    The later document is ours; of the earlier one nothing is taken for granted. Raises `NotTheContract` where it is
+    something else.
+    """
+    try:
+        _check(earlier, title=later["info"]["title"])
+        # What several messages refer to is found once for each.
+        return list(dict.fromkeys(_channels(earlier, later)))
+    except RecursionError:
+        raise NotTheContract("its schemas refer to themselves, or stand too deep within each other") from None
+
+
+def _check(document: Json, *, title: str) -> None:
+    try:
+        found = msgspec.convert(document, _Document).info.title
+    except msgspec.ValidationError as error:
+        raise NotTheContract(str(error)) from None
+    if found != title:
+        raise NotTheContract(f"its title is {found!r}")
+
+
+class _Schema(msgspec.Struct, rename="camel"):
+    """The keywords that are read, where they are there; any other may be anything."""
+
+    ref: Annotated[str, Meta(pattern="^#/components/schemas/[^/]+$")] | UnsetType = field(default=UNSET, name="$ref")
+    any_of: Annotated[list["_Schema"], Meta(min_length=1)] | UnsetType = UNSET
+    type: str | list[str] | UnsetType = UNSET
+    enum: list[Any] | UnsetType = UNSET
+    properties: dict[str, "_Schema"] | UnsetType = UNSET
+    required: list[str] | UnsetType = UNSET
+    items: "bool | _Schema | UnsetType" = UNSET
+    additional_properties: "bool | _Schema | UnsetType" = UNSET
+    minimum: float | UnsetType = UNSET
+    min_length: float | UnsetType = UNSET
+    min_items: float | UnsetType = UNSET
+    maximum: float | UnsetType = UNSET
+    max_length: float | UnsetType = UNSET
+    max_items: float | UnsetType = UNSET
+    format: str | UnsetType = UNSET
+    pattern: str | UnsetType = UNSET
+
+
+class _Message(msgspec.Struct):
+    headers: _Schema
+    payload: _Schema
+
+
+class _TopicConfiguration(msgspec.Struct):
+    retention_ms: int = field(name="retention.ms")
+    max_message_bytes: int = field(name="max.message.bytes")
+
+
+class _KafkaBinding(msgspec.Struct, rename="camel"):
+    topic_configuration: _TopicConfiguration
+
+
+class _Bindings(msgspec.Struct):
+    kafka: _KafkaBinding
+
+
+class _Channel(msgspec.Struct):
+    address: str
+    messages: dict[str, _Message]
+    bindings: _Bindings
+    key: list[str] = field(name="x-key")
+    partitioner: str = field(name="x-partitioner")
+
+
+class _Components(msgspec.Struct):
+    schemas: dict[str, _Schema]
+
+
+class _Info(msgspec.Struct):
+    title: str
+
+
+class _Document(msgspec.Struct):
+    """What the comparison reads of a document, and may rely on."""
+
+    info: _Info
+    channels: dict[str, _Channel]
+    components: _Components
 
 
 def _channels(earlier: Json, later: Json) -> Iterator[str]:
@@ -95,10 +182,10 @@ def _schemas(place: _Place, earlier: Json, later: Json) -> Iterator[str]:
 def _resolved(schema: Json, document: Json) -> Json:
     if "$ref" not in schema:
         return schema
-    found: Any = document
-    for step in schema["$ref"].removeprefix("#/").split("/"):
-        found = found[step]
-    return _resolved(found, document)
+    schemas, name = document["components"]["schemas"], schema["$ref"].rpartition("/")[2]
+    if name not in schemas:
+        raise NotTheContract(f"there is no {name!r} among its schemas")
+    return _resolved(schemas[name], document)
 
 
 def _alternatives(place: _Place, earlier: Json, later: Json) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What arrived where: records by topic and rows by table, read from Kafka and Postgres themselves."""
 
 import asyncio
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from service.adapters.kafka_topics import admin_client, describe_topics
 from service.bootstrap import kafka_security
 from service.config import Config
 from service.errors import ConfigurationError
+from service.events import ConsumedRecord, Partition
 from service.money import format_minor
 from service.projections import PROJECTIONS
-from service.records import Topics
+from service.records import Topics, quarantined_body
+from service.redaction import CannotUnseal, Sealing
 
 POLL_SECONDS: Final = 0.2
 READ_SECONDS_MAX: Final = 30.0
@@ -93,7 +96,10 @@ async def until_caught_up(bootstrap_servers: str, database_url: str, topics: Top
 
 
 async def read_newest(config: Config, family: str, limit: int) -> list[str]:
-    """The newest records of a topic, oldest first, as JSON lines. Raises `ConfigurationError` for an unknown family."""
+    """The newest records of a topic, oldest first, as JSON lines; sealed bodies opened where the key is configured.
+
+    Raises `ConfigurationError` for an unknown family.
+    """
     topics = Topics(config.kafka.topic_prefix)
     names = {
         name.removeprefix(f"{topics.prefix}."): name for name in (*topics.data, topics.quarantine, topics.dead_letter)
@@ -105,7 +111,8 @@ async def read_newest(config: Config, family: str, limit: int) -> list[str]:
     consumer = AIOKafkaConsumer(bootstrap_servers=config.kafka.bootstrap_servers, **security.client_arguments())
     await consumer.start()
     try:
-        return [_line(record) for record in await _newest(consumer, partitions, limit)]
+        sealing = config.sealing()
+        return [_line(_consumed(record), sealing) for record in await _newest(consumer, partitions, limit)]
     finally:
         await consumer.stop()
 
@@ -130,22 +137,39 @@ async def _newest(
     return sorted(records, key=lambda record: record.timestamp)[-limit:]
 
 
-def _line(record: "ConsumerRecord[bytes, bytes]") -> str:
-    return json.dumps({
-        "topic": record.topic,
-        "partition": record.partition,
+def _consumed(record: "ConsumerRecord[bytes, bytes]") -> ConsumedRecord:
+    partition = Partition(record.topic, record.partition)
+    headers = tuple((name, value or b"") for name, value in record.headers)
+    return ConsumedRecord(partition, record.offset, record.key, record.value, headers, record.timestamp)
+
+
+def _line(record: ConsumedRecord, sealing: Sealing | None) -> str:
+    shown = {
+        "topic": record.partition.topic,
+        "partition": record.partition.number,
         "offset": record.offset,
         "key": (record.key or b"").decode(errors="replace"),
         "headers": {name: value.decode(errors="replace") for name, value in record.headers},
-        "value": _value(record.value or b""),
-    })  # fmt: skip
-
-
-def _value(value: bytes) -> object:
+    }
     try:
-        return json.loads(value)
-    except ValueError:
-        return value.decode(errors="replace")
+        body = quarantined_body(record, sealing)
+    except CannotUnseal as sealed:
+        return json.dumps({**shown, "value_base64": _base64(record.value or b""), "sealed": str(sealed)})
+    try:
+        return json.dumps({**shown, "value": json.loads(body)})
+    except (ValueError, RecursionError):
+        return json.dumps({**shown, **_unparsed(body)})
+
+
+def _unparsed(body: bytes) -> Mapping[str, str]:
+    try:
+        return {"value": body.decode()}
+    except UnicodeDecodeError:
+        return {"value_base64": _base64(body)}
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
 
 
 async def _passed(connection: "asyncpg.Connection[asyncpg.Record]", wanted: Mapping[tuple[str, str, int], int]) -> bool:

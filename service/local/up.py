@@ -4,18 +4,21 @@ import asyncio
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+from msgspec.structs import replace
 from rich.console import Console
 
 from service import bootstrap
-from service.config import Config, EndpointConfig, load
+from service.config import Config, EndpointConfig, KafkaSecurityConfig, allowed_networks, load
 from service.events import Endpoint, Secret
 from service.local.arrivals import arrivals, until_caught_up
+from service.local.ports import LOOPBACK
 from service.local.show import show_arrivals, show_next_steps, show_report
 from service.local.stack import Stack, StackOptions, run_stack
 from service.records import Topics
@@ -88,22 +91,32 @@ class Up:
         if not caught_up:
             self.console.print(f"The consumers are still behind after {CATCH_UP_SECONDS:g} s; see their lines above.")
 
-    def _settings(self, stack: Stack) -> Mapping[str, Any]:
+    def _settings(self, stack: Stack) -> Config:
+        """The user's own configuration, at this stack's addresses: whatever is not an address holds here as there."""
         receiver_host, _, receiver_port = stack.receiver.removeprefix("http://").rpartition(":")
         admin_host, _, admin_port = stack.admin.removeprefix("http://").rpartition(":")
-        return {
-            "receiver": {"host": receiver_host, "port": int(receiver_port)},
-            "admin": {"host": admin_host, "port": int(admin_port)},
-            "kafka": {
-                "bootstrap_servers": stack.bootstrap_servers,
-                "topic_prefix": self.given.kafka.topic_prefix,
-                "include_raw": self.given.kafka.include_raw,
-                "replication_factor": 1,
-                "min_insync_replicas": 1,
-            },
-            "database": {"url": stack.database_url},
-            "endpoints": [_endpoint_table(endpoint) for endpoint in self._endpoints()],
-        }
+        given = self.given
+        return replace(
+            given,
+            receiver=replace(
+                given.receiver,
+                host=receiver_host,
+                port=int(receiver_port),
+                workers=1,  # the admin ports of more would be the consumers'
+                allow_ips=_with_loopback(given.receiver.allow_ips),
+            ),
+            admin=replace(given.admin, host=admin_host, port=int(admin_port)),
+            kafka=replace(
+                given.kafka,
+                bootstrap_servers=stack.bootstrap_servers,
+                security=KafkaSecurityConfig(),
+                replication_factor=1,
+                min_insync_replicas=1,
+            ),
+            dedupe=replace(given.dedupe, url=None),
+            database=replace(given.database, url=Secret(stack.database_url)),
+            endpoints=self._endpoints(),
+        )
 
     def _endpoints(self) -> tuple[EndpointConfig, ...]:
         if self.given.endpoints:
@@ -114,27 +127,45 @@ class Up:
         return (EndpointConfig(name="stripe", mode="any", secrets=(Secret(path.read_text("utf-8").strip()),)),)
 
 
-def _endpoint_table(endpoint: EndpointConfig) -> Mapping[str, Any]:
-    table: dict[str, Any] = {
-        "name": endpoint.name,
-        "path": endpoint.path,
-        "mode": endpoint.mode,
-        "account": endpoint.account,
-        "connect": endpoint.connect,
-        "secrets": [secret.value for secret in endpoint.secrets],
-        "events": list(endpoint.events),
-    }
-    return {key: value for key, value in table.items() if value is not None}
+def _with_loopback(allow_ips: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """Nobody but this machine reaches the local stack: without it, a list would refuse everything."""
+    if allowed_networks(allow_ips) is None:
+        return allow_ips
+    return (*(map(str.strip, allow_ips.split(",")) if isinstance(allow_ips, str) else allow_ips), LOOPBACK)
 
 
-def _toml(settings: Mapping[str, Any]) -> str:
-    """The settings as TOML; strings, numbers, booleans and their lists are written as in JSON."""
+def _plain(value: Any) -> Any:
+    """A configuration as TOML has it: tables, lists and values; what is not set is not there."""
+    if isinstance(value, msgspec.Struct):
+        fields = msgspec.structs.asdict(value).items()
+        return {name: _plain(below) for name, below in fields if below is not None}
+    if isinstance(value, tuple):
+        return [_plain(member) for member in value]
+    return value.value if isinstance(value, Secret) else value
+
+
+def _toml(config: Config) -> str:
+    """The configuration as a file; strings, numbers, booleans and their lists are written as in JSON."""
     lines = ["# Written by `stripe-ingest up`: the running stack's configuration, for every other command."]
-    for section, content in settings.items():
+    for section, content in _plain(config).items():
         for table in content if isinstance(content, list) else [content]:
             lines += ["", f"[[{section}]]" if isinstance(content, list) else f"[{section}]"]
-            lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+            lines += [f"{key} = {_toml_value(value)}" for key, value in _dotted(table)]
     return "\n".join(lines) + "\n"
+
+
+def _dotted(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Keys and values, those of a table within (Kafka's security) under `outer.inner`."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from ((f"{key}.{below}", inner) for below, inner in _dotted(value))
+        else:
+            yield key, value
+
+
+def _toml_value(value: Any) -> str:
+    # JSON writes what is beyond 16 bits in two halves, and DEL as it is: TOML has neither.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _write_private(path: Path, text: str) -> None:

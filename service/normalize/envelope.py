@@ -13,10 +13,10 @@ import orjson
 from service.contract import Event, Other
 from service.events import Endpoint, QuarantineReason, Unprocessable, VerifiedEvent
 from service.normalize.event_types import category_of
-from service.normalize.objects import OBJECT_TYPE, NormalizedObject, normalize_object, spelled, type_of
+from service.normalize.objects import OBJECT_TYPE, NormalizedObject, normalize_object, spelled
 from service.normalize.previous import previous
 from service.normalize.shapes import NOTHING, Malformed, Tree, account_id, optional_identity, timestamp
-from service.redaction import Redaction
+from service.redaction import Redaction, TooManyHashes
 
 SNAPSHOT: Final = "event"
 THIN: Final = "v2.core.event"
@@ -63,7 +63,7 @@ def normalize(event: VerifiedEvent, redaction: Redaction | None = None) -> Event
         _check_structure(event.body)
         raw = event.body
         if redaction is not None:
-            tree = redaction.apply(tree, _top_type(tree))
+            tree = _redacted(tree, redaction)
             raw = orjson.dumps(tree)
         read = _thin if tree["object"] == THIN else _snapshot
         return read(event, tree, event_id, msgspec.Raw(raw))
@@ -113,13 +113,11 @@ def _check_structure(body: bytes) -> None:
         raise _Unfit(QuarantineReason.NESTED_TOO_DEEP, "body")
 
 
-def _top_type(tree: Tree) -> str | None:
-    """The type of the event's object, as far as it can be told."""
-    object_tree, event_type = _mapping(tree.get("data")).get("object"), tree.get("type")
+def _redacted(tree: Tree, redaction: Redaction) -> Tree:
     try:
-        return type_of(object_tree, event_type) if type(object_tree) is dict and type(event_type) is str else None
-    except Malformed:
-        return None
+        return redaction.apply(tree)
+    except TooManyHashes:
+        raise _Unfit(QuarantineReason.TOO_MANY_CONTAINERS, "kafka.redact") from None
 
 
 def _snapshot(event: VerifiedEvent, tree: Tree, event_id: str, raw: msgspec.Raw) -> Event:

@@ -76,6 +76,10 @@ class DedupeObserver(Protocol):
         """One call to the store for `keys` keys."""
         ...
 
+    def unforeseen(self, operation: Operation, error: Exception) -> None:
+        """A call to the store failed in a way nobody foresaw; it counts as a store that is away."""
+        ...
+
     def confirms_lost(self, count: int) -> None:
         """So many confirms were given up: their events may be published again if they are resent."""
         ...
@@ -335,15 +339,18 @@ class _Lane(Generic[R]):
     async def _send(self, batch: Mapping[ClaimKey, asyncio.Future[R]]) -> None:
         keys = sorted(batch)
         try:
-            answers = await _round_trip(self._operation, keys, self._call(keys), self._observer)
-            results = [(answer, answers[key]) for key, answer in batch.items()]
-        except Exception as failure:  # noqa: BLE001 - every asker raises it; the lane goes on
+            results = await _round_trip(self._operation, keys, self._results(keys), self._observer)
+        except DedupeUnavailable as failure:
             for answer in batch.values():
                 answer.set_exception(failure)
                 answer.exception()
         else:
-            for answer, result in results:
-                answer.set_result(result)
+            for key, result in zip(keys, results, strict=True):
+                batch[key].set_result(result)
+
+    async def _results(self, keys: Sequence[ClaimKey]) -> Sequence[R]:
+        answers = await self._call(keys)
+        return [answers[key] for key in keys]
 
 
 class _Confirms:
@@ -380,7 +387,7 @@ class _Confirms:
             keys = sorted(islice(self._waiting, BATCH_KEYS_MAX))
             try:
                 await _round_trip("confirm", keys, self._store.confirm(keys), self._observer)
-            except Exception:  # noqa: BLE001 - whatever it was, an ack stays an ack
+            except DedupeUnavailable:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, CONFIRM_RETRY_SECONDS_MAX)
             else:
@@ -392,6 +399,7 @@ class _Confirms:
 async def _round_trip(
     operation: Operation, keys: Sequence[ClaimKey], call: Awaitable[R], observer: DedupeObserver
 ) -> R:
+    """One call to the store. Raises `DedupeUnavailable`, whatever went wrong: `on_error` is for a driver's bugs too."""
     loop = asyncio.get_running_loop()
     started = loop.time()
     succeeded = False
@@ -401,6 +409,11 @@ async def _round_trip(
         succeeded = True
     except TimeoutError as error:
         raise DedupeUnavailable("the dedupe store has not answered in time") from error
+    except DedupeUnavailable:
+        raise
+    except Exception as error:
+        observer.unforeseen(operation, error)
+        raise DedupeUnavailable("the dedupe store failed in a way nobody foresaw") from error
     finally:
         observer.round_trip(operation, keys=len(keys), seconds=loop.time() - started, succeeded=succeeded)
     return answer

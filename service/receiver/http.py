@@ -1,16 +1,18 @@
 """The public HTTP side: requests into deliveries, outcomes into answers. The status table is here and nowhere else.
 
 200  accepted | duplicate | quarantined
-400  signature_missing | signature_malformed | signature_mismatch | timestamp_outside_tolerance
+400  signature_missing | signature_malformed | signature_mismatch | timestamp_outside_tolerance | client_gone
 403  address_not_allowed       404  endpoint_unknown      405  method_not_allowed
 408  body_too_slow             413  body_too_large        415  encoding_unsupported
-503  broker_unavailable | dedupe_unavailable | in_flight | overloaded | shutting_down   (with Retry-After)
+503  broker_unavailable | dedupe_unavailable | in_flight | overloaded | shutting_down | internal_error
+     (with Retry-After)
 """
 
 import asyncio
 import ipaddress
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -24,6 +26,7 @@ from service.config import IPNetwork
 from service.contract import Event
 from service.errors import (
     AddressNotAllowed,
+    BodyCutShort,
     BodyTooLarge,
     BodyTooSlow,
     DeliveryRefused,
@@ -34,19 +37,25 @@ from service.errors import (
     Overloaded,
     PublishRefused,
     ShuttingDown,
+    TimestampOutsideTolerance,
     Unavailable,
 )
 from service.events import Accepted, Delivery, Duplicate, Endpoint, Quarantined
 from service.normalize.event_types import CATALOGUE, PING
 from service.normalize.vocabulary import unknown_values
 from service.receiver.ingest import Ingest, Ingested, ingest
+from service.receiver.skew import SkewWatch
 from service.telemetry.metrics import ReceiverMetrics
+from service.telemetry.traces import traced
 
 BODY_SECONDS_MAX: Final = 3.0
 """The body's part of the answer's time budget."""
 
 NEWS_TOLD_MAX: Final = 100
-"""So many unlisted event types and fields with unknown values are logged, each once; only their counts go on."""
+"""Of each kind of news, unlisted event types and fields with unknown values, so many are logged, each once; only their
+counts go on."""
+
+UNFORESEEN_RETRY_SECONDS: Final = 60
 
 UNMATCHED: Final = "unmatched"
 """The endpoint label of a request that names none: paths are a stranger's to choose."""
@@ -100,7 +109,12 @@ class Receiver:
     draining: bool = False
     in_flight: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
-    _told: set[tuple[str, ...]] = field(default_factory=set)
+    _told: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Kind of news → what was told. Each has a budget of its own: a flood of one must not silence the other."""
+    skew: SkewWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.skew = SkewWatch(self.metrics)
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one request, whatever it is: one answer, one log line, one count."""
@@ -124,9 +138,11 @@ class Receiver:
     ) -> tuple[int, dict[str, str], Mapping[str, object]]:
         """Status, headers and body of the answer; `line` gathers the log line's fields."""
         try:
-            ingested = await self._ingest(request, line)
+            return 200, {}, self._settled(await self._ingest(request, line), line)
         except DeliveryRefused as refused:
             line["outcome"] = refused.tag
+            if isinstance(refused, TimestampOutsideTolerance):
+                self.skew.refused(line["endpoint"], refused.skew_seconds)
             # The body may be half read: the connection cannot be used again.
             return refused.status, {"Connection": "close", **refused.headers}, _error(refused)
         except Unavailable as unavailable:
@@ -136,14 +152,12 @@ class Receiver:
             # A topic or its permissions are wrong: nothing is lost as long as Stripe keeps it.
             line["outcome"] = refused.tag
             return 503, {"Retry-After": "60"}, {"error": "broker_unavailable", "detail": "the broker refuses records"}
-        except ConnectionError:
-            line["outcome"] = "client_gone"
-            return 400, {"Connection": "close"}, {"error": "client_gone", "detail": "the body was cut short"}
-        except Exception:  # noqa: BLE001 -- the last resort of a process that must answer; logged with its traceback
+        except Exception as unforeseen:  # noqa: BLE001 -- the last resort of a process that must answer
             line["outcome"] = IngestError.tag
-            _log.exception("delivery.unforeseen", endpoint=line["endpoint"])
-            return 500, {"Connection": "close"}, {"error": IngestError.tag, "detail": "see the receiver's log"}
-        return 200, {}, self._settled(ingested, line)
+            _log.error("delivery.unforeseen", endpoint=line["endpoint"], **traced(unforeseen))
+            # A fault of ours, which the next attempt may not meet: the event is safe with Stripe for three days.
+            headers = {"Connection": "close", "Retry-After": str(UNFORESEEN_RETRY_SECONDS)}
+            return 503, headers, {"error": IngestError.tag, "detail": "see the receiver's log"}
 
     async def _ingest(self, request: web.Request, line: dict[str, Any]) -> Ingested:
         deadline = asyncio.get_running_loop().time() + self.limits.answer_timeout_seconds
@@ -188,12 +202,16 @@ class Receiver:
             raise BodyTooSlow("the body did not come in time") from None
         except web.HTTPRequestEntityTooLarge:
             raise BodyTooLarge(f"the body is over {self.limits.max_body_bytes} bytes") from None
+        except (ConnectionError, web.RequestPayloadError):
+            raise BodyCutShort("the body was cut short") from None
 
     def _settled(self, ingested: Ingested, line: dict[str, Any]) -> Mapping[str, object]:
         """Count and tell a delivery that is safe; return the answer's body."""
         endpoint = ingested.verified.endpoint.name
         line |= {"trace_id": ingested.trace_id, "secret": ingested.verified.secret_fingerprint}
         self.metrics.secret_used.labels(endpoint, ingested.verified.secret_fingerprint).inc()
+        verified = ingested.verified
+        self.skew.accepted(endpoint, (verified.signed_at - verified.received_at).total_seconds())
         if (event := ingested.event) is not None:
             line |= {
                 "event_id": event.event_id,
@@ -233,18 +251,21 @@ class Receiver:
             self.metrics.pings.labels(endpoint).inc()
         if event.event_type not in CATALOGUE:
             self.metrics.unlisted_events.labels(endpoint).inc()
-            self._tell("event.unlisted", endpoint, event, event_type=event.event_type)
+            if self._is_news("event.unlisted", event.event_type):
+                _log.warning("event.unlisted", endpoint=endpoint, event_id=event.event_id, event_type=event.event_type)
         for name in unknown_values(event):
             self.metrics.unknown_values.labels(name).inc()
-            # Never the value, which comes from a payload: the event has it.
-            self._tell("event.unknown_value", endpoint, event, field=name)
+            if self._is_news("event.unknown_value", name):
+                # Never the value, which comes from a payload: the event has it.
+                _log.warning("event.unknown_value", endpoint=endpoint, event_id=event.event_id, field=name)
 
-    def _tell(self, news: str, endpoint: str, event: Event, **what: str) -> None:
-        """Log a piece of news the first time that it comes."""
-        key = (news, *what.values())
-        if key not in self._told and len(self._told) < NEWS_TOLD_MAX:
-            self._told.add(key)
-            _log.warning(news, endpoint=endpoint, event_id=event.event_id, **what)
+    def _is_news(self, kind: str, what: str) -> bool:
+        """Whether this comes for the first time, and is to be told."""
+        told = self._told[kind]
+        if what in told or len(told) >= NEWS_TOLD_MAX:
+            return False
+        told.add(what)
+        return True
 
     def _enter(self) -> None:
         self.in_flight += 1

@@ -5,17 +5,19 @@ kafka.redact_key ─▶ RedactionKeys           ┴▶ Redaction: apply(tree), s
 """
 
 from service.redaction.paths import RedactionPath, parse_paths
-from service.redaction.redacting import HASHED, Redaction
+from service.redaction.redacting import HASHED, HASHES_MAX, Redaction, TooManyHashes
 from service.redaction.sealing import ALGORITHM, SEALING_BYTES, CannotUnseal, RedactionKeys, Sealing
 
 __all__ = [
     "ALGORITHM",
     "HASHED",
+    "HASHES_MAX",
     "SEALING_BYTES",
     "CannotUnseal",
     "Redaction",
     "RedactionKeys",
     "RedactionPath",
     "Sealing",
+    "TooManyHashes",
     "parse_paths",
 ]

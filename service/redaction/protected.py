@@ -154,7 +154,7 @@ def _reaches(protected: Fields, fields: Sequence[str]) -> bool:
         return True
     if isinstance(below, str):
         below = PROTECTED[below]
-    members = [*(name for name in rest[:-1] if name != "data"), *(name for name in rest[-1:] if name != "data")]
+    members = [name for name in rest if name != "data"]
     if below is None:
         return not members
     return not members or members == ["has_more"] or _reaches(below, members)

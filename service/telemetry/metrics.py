@@ -60,6 +60,12 @@ class ReceiverMetrics:
             ["endpoint"],
             registry=registry,
         )
+        self.clock_skew = Gauge(
+            "stripe_ingest_clock_skew_seconds",
+            "Of an endpoint's last rightly signed delivery, accepted or refused: when it was signed, minus now.",
+            ["endpoint"],
+            registry=registry,
+        )
         self.in_flight = Gauge(
             "stripe_ingest_in_flight_deliveries", "Deliveries that are being worked on.", registry=registry
         )
@@ -112,6 +118,12 @@ class ReceiverMetrics:
         self.dedupe_bypassed = Counter(
             "stripe_ingest_dedupe_bypassed_total",
             "Events published without the dedupe store's word, since it did not answer in time.",
+            registry=registry,
+        )
+        self.dedupe_unforeseen = Counter(
+            "stripe_ingest_dedupe_unforeseen_total",
+            "Round trips to the dedupe store that failed in a way nobody foresaw; taken for a store that is away.",
+            ["operation"],
             registry=registry,
         )
         self.dedupe_confirms_lost = Counter(

@@ -2,19 +2,27 @@
 
 import asyncio
 from collections.abc import Collection, Mapping
+from typing import Final
+
+import structlog
 
 from service.consumer.observer import BatchReport
 from service.errors import IngestError
 from service.events import Partition, Position, Record
 from service.ports import Publisher
 from service.telemetry.metrics import ConsumerMetrics, PublisherMetrics, ReceiverMetrics
+from service.telemetry.seldom import Seldom
+from service.telemetry.traces import traced
+
+_log: Final = structlog.get_logger("service.receiver")
 
 
 class DedupeMetricsObserver:
     """The deduplicator's observer."""
 
-    def __init__(self, metrics: ReceiverMetrics) -> None:
+    def __init__(self, metrics: ReceiverMetrics, *, seldom: Seldom | None = None) -> None:
         self._metrics = metrics
+        self._seldom = seldom or Seldom()
 
     def found(self, finding: str) -> None:
         """One delivery met this."""
@@ -28,6 +36,12 @@ class DedupeMetricsObserver:
         """One call to the store."""
         self._metrics.dedupe_duration.labels(operation, "ok" if succeeded else "failed").observe(seconds)
         self._metrics.dedupe_keys.labels(operation).inc(keys)
+
+    def unforeseen(self, operation: str, error: Exception) -> None:
+        """A call failed in a way nobody foresaw. Its type and no message: that may quote a key, or a password."""
+        self._metrics.dedupe_unforeseen.labels(operation).inc()
+        if (unsaid := self._seldom.due()) is not None:
+            _log.error("dedupe.unforeseen", operation=operation, unsaid=unsaid, **traced(error))
 
     def confirms_lost(self, count: int) -> None:
         """So many confirms were given up."""
@@ -74,6 +88,7 @@ class ConsumerMetricsObserver:
         self._metrics = metrics
         self._problems: tuple[str, ...] = ("starting",)
         self._lagging: frozenset[Partition] = frozenset()
+        metrics.ready.labels(projection).set(0)
 
     def not_ready(self) -> tuple[str, ...]:
         """Why the consumer is not ready; empty when it is."""

@@ -27,7 +27,7 @@ import structlog
 from service import bootstrap
 from service.config import AdminConfig, Config
 from service.events import ConsumedRecord, Partition, Secret
-from service.local.arrivals import until_caught_up
+from service.local.arrivals import read_newest, until_caught_up
 from service.local.kafka import LocalKafka
 from service.local.ports import free_port
 from service.projections import PROJECTIONS
@@ -392,6 +392,10 @@ async def check_quarantine(deployed: Deployment, sent: Mapping[str, bytes]) -> N
     }
 
     assert {reason: quarantined_body(record, sealing) for reason, record in kept.items()} == sent
+    shown = [orjson.loads(line) for line in await read_newest(deployed.config, "quarantine", 100)]
+    assert {line["headers"]["reason"]: line["value"] for line in shown} == {
+        reason: body.decode() if reason == "malformed_json" else orjson.loads(body) for reason, body in sent.items()
+    }
     for record in kept.values():
         assert dict(record.headers)["encryption"] == b"aes-256-gcm"
         with pytest.raises(CannotUnseal):

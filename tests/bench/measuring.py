@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.support.stack import LocalKafka, LocalPostgres, running
+from tests.support.stack import LocalKafka, LocalPostgres, LocalRedis, running
 
 MICROSECONDS = 1_000_000
 WIDTH_WITHOUT_TERMINAL = 110
@@ -57,21 +57,23 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """A Kafka and a Postgres as the service's own, on this machine; `folder` is thrown away at the end."""
+    """A Kafka, a Postgres and a Redis as the service's own, on this machine; `folder` is thrown away at the end."""
 
     folder: Path
     kafka: LocalKafka
     postgres: LocalPostgres
+    redis: LocalRedis
 
 
 @asynccontextmanager
 async def servers() -> AsyncIterator[Servers]:
-    """Both servers with their production settings: Postgres waits for the disk at every commit."""
+    """The servers with their production settings: Postgres waits for the disk at every commit, Redis each second."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stripe-ingest-bench-")))
         kafka = await stack.enter_async_context(running(LocalKafka(folder / "kafka")))
         postgres = await stack.enter_async_context(running(LocalPostgres(folder / "postgres")))
-        yield Servers(folder, kafka, postgres)
+        redis = await stack.enter_async_context(running(LocalRedis(folder / "redis")))
+        yield Servers(folder, kafka, postgres, redis)
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 `python -m tests.bench.receiver [--rounds N] [--events N] [--connections N] [--rate N]`
 
-The real process, the real Kafka and Postgres; every delivery is signed, new, and must be answered "accepted". The
+The real process, the real Kafka, Postgres and Redis; every delivery is signed, new, and must be answered "accepted". The
 servers take turns, in every other round in the opposite order, so that a slow minute of the machine is everybody's;
 the first round warms up and is not counted. The ratio to the baseline is taken within each round.
 """
@@ -126,6 +126,7 @@ async def contestants(running: Servers) -> AsyncIterator[list[Contestant]]:
             await stack.enter_async_context(receiver(name, deployed, url, running.folder))
             for name, url in (
                 ("receiver, dedupe in memory", "memory://"),
+                ("receiver, dedupe in Redis", running.redis.url),
                 ("receiver, dedupe in Postgres", running.postgres.url),
             )
         ]
@@ -206,7 +207,7 @@ def show(kind: Kind, names: Sequence[str], results: Mapping[tuple[str, str], Seq
 async def tell(competing: Sequence[Contestant], sent: int, rounds: int) -> None:
     """What the numbers stand on."""
     say(
-        f"{machine()}; the load, Kafka and Postgres share them, so events/s and latency are this machine's.",
+        f"{machine()}; the load, Kafka, Postgres and Redis share them, so events/s and latency are this machine's.",
         f"Medians [quartiles] of {rounds} rounds after one to warm up. Each server answered all of its {sent:,} "
         "deliveries with 200 accepted.",
     )

@@ -76,12 +76,18 @@ def test_a_flipped_bit_of_the_body_is_refused(body: bytes, data: st.DataObject) 
         verify(delivery(flipped(body, bit), sign(body, SECRET, SIGNED_AT)), now=NOW, tolerance_seconds=TOLERANCE)
 
 
-@pytest.mark.parametrize("bit", range(8 * len(sign(b"body", SECRET, SIGNED_AT))))
-def test_a_flipped_bit_of_the_header_is_refused(bit: int) -> None:
-    header = flipped(sign(b"body", SECRET, SIGNED_AT).encode(), bit)
+def test_a_flipped_bit_of_the_header_is_refused() -> None:
+    header = sign(b"body", SECRET, SIGNED_AT).encode()
 
-    with pytest.raises(SignatureRefused):
-        verify(delivery(b"body", header), now=NOW, tolerance_seconds=10**9)
+    assert is_accepted(header)
+    assert not [bit for bit in range(8 * len(header)) if is_accepted(flipped(header, bit))]
+
+
+def is_accepted(header: bytes) -> bool:
+    try:
+        return verify(delivery(b"body", header), now=NOW, tolerance_seconds=10**9).body == b"body"
+    except SignatureRefused:
+        return False
 
 
 @given(

@@ -143,8 +143,31 @@ def test_redaction_comes_from_the_environment_and_a_file_too(configure: Configur
     redaction = config.redaction()
     assert redaction is not None
     customer = {"object": "customer", "email": "a@example.org", "name": "Ada"}
-    assert redaction.apply(customer, None) == {"object": "customer", "name": "Ada"}
+    assert redaction.apply(customer) == {"object": "customer", "name": "Ada"}
     assert key not in repr(config)
+
+
+def test_a_key_file_has_the_key_first_and_older_ones_below(configure: Configure, tmp_path: Path) -> None:
+    new, old = (b64encode(bytes([number]) * 32).decode() for number in range(2))
+    (tmp_path / "keys").write_text(f"{new}\n{old}\n", encoding="utf-8")
+    config = configure(f'[kafka]\nredact = ["customer.name"]\nredact_key_file = "{tmp_path / "keys"}"')
+    alone = {number: configure(f'[kafka]\nredact_key = "{key}"').sealing() for number, key in enumerate((new, old))}
+
+    redaction, sealing = config.redaction(), config.sealing()
+
+    assert redaction is not None
+    assert sealing == redaction.sealing
+    assert alone[0] is not None
+    assert alone[1] is not None
+    assert sealing.keys.fingerprint == alone[0].keys.fingerprint
+    assert set(sealing.keys.opening) == {alone[0].keys.fingerprint, alone[1].keys.fingerprint}
+
+
+def test_what_was_sealed_can_be_opened_when_nothing_is_redacted_any_more(configure: Configure) -> None:
+    key = b64encode(bytes(32)).decode()
+
+    assert configure(f'[kafka]\nredact_key = "{key}"').sealing() is not None
+    assert configure("").sealing() is None
 
 
 def test_nothing_is_redacted_unless_it_is_asked_for(configure: Configure) -> None:

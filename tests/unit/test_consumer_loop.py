@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,13 +12,12 @@ from service.consumer.dead_letter import DeadLetterLimit
 from service.consumer.loop import Consumer, ConsumerLimits
 from service.errors import (
     BrokerUnavailable,
-    DeadLetterLimitReached,
     FenceLost,
     ForeignCluster,
     PublishRefused,
     StoreUnavailable,
 )
-from service.events import InvalidRecord, Partition, Position, Record
+from service.events import ConsumedRecord, InvalidRecord, Partition, Position, Record
 from service.ports import Applied, Batch
 from service.records import decode
 from tests.contracts.projection_store import PAYMENTS, REFUNDS, SHOP, Rows, event, history, intent, oracle
@@ -185,9 +184,51 @@ async def test_a_store_that_is_away_gets_the_same_batch_again_and_readiness_says
 
     assert rig.rows == oracle(history())
     assert rig.seen.retries == ["08006", "57P03", None]
-    assert rig.seen.states == [frozenset(), frozenset({"store_unavailable"}), frozenset()]
+    assert rig.seen.states == [frozenset({"store_unavailable"}), frozenset()]
     assert len(rig.source.sought) == 1
     assert rig.source.fetches == 2
+
+
+async def test_between_fetches_that_fail_the_consumer_is_never_ready(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(rig.kafka, PAYMENTS, *history())
+    fetch = rig.source.fetch
+    failures = [BrokerUnavailable("away") for _ in range(3)]
+
+    async def fail_first(*, max_records: int, timeout_seconds: float) -> Sequence[ConsumedRecord]:
+        if failures:
+            raise failures.pop()
+        return await fetch(max_records=max_records, timeout_seconds=timeout_seconds)
+
+    monkeypatch.setattr(rig.source, "fetch", fail_first)
+
+    await rig.consume()
+
+    assert rig.seen.states == [frozenset({"broker_unavailable"}), frozenset()]
+
+
+async def test_a_broker_that_hands_out_nothing_and_does_not_answer_keeps_the_consumer_unready(rig: Rig) -> None:
+    put(rig.kafka, PAYMENTS, *history())
+    apply = rig.store.apply
+
+    async def lose_the_broker(batch: Batch) -> Applied:
+        rig.kafka.available = False
+        return await apply(batch)
+
+    rig.store.apply = lose_the_broker  # type: ignore[method-assign]
+    rig.source.idle_fetches = 5
+
+    await rig.consume()
+
+    assert rig.seen.states == [frozenset({"broker_unavailable"})]
+
+
+async def test_before_the_database_was_reached_the_consumer_is_not_ready(rig: Rig) -> None:
+    rig.source.idle_fetches = 3
+
+    await rig.consume()
+
+    assert rig.source.sought == []
+    assert rig.seen.states == []
 
 
 async def test_waits_grow_from_a_tenth_of_a_second_to_fifteen_seconds_and_no_further(rig: Rig) -> None:
@@ -288,27 +329,93 @@ async def test_offsets_of_another_cluster_stop_the_consumer(rig: Rig) -> None:
     assert rig.rows == {}
 
 
-async def test_more_poison_in_a_row_than_the_limit_stops_with_the_offset_where_it_was(rig: Rig) -> None:
+async def test_a_partition_with_more_poison_in_a_row_than_the_limit_stops_where_it_is_and_the_others_go_on(
+    rig: Rig,
+) -> None:
     rig.limit = DeadLetterLimit(consecutive=3)
     put(rig.kafka, PAYMENTS, event("evt_0", intent(0), at=0), *[POISON] * 9)
+    put(rig.kafka, REFUNDS, *(event(f"evt_{n}", intent(n), at=n) for n in range(1, 4)))
+    rig.source.idle_fetches = 3
 
-    with pytest.raises(DeadLetterLimitReached):
+    with capture_logs() as lines:
         await rig.consume()
 
     assert len(rig.buried) == 3
-    assert rig.stored() == 4
+    assert (rig.stored(PAYMENTS), rig.stored(REFUNDS)) == (4, 3)
+    assert rig.seen.states[-1] == frozenset({"dead_letter_limit"})
+    (line,) = [line for line in lines if line["event"] == "partition.stopped"]
+    assert (line["topic"], line["partition"], line["offset"]) == ("stripe.payments", 0, 4)
+    assert (line["log_level"], line["reason"], line["last"]) == ("error", "dead_letter_limit", "not_json")
+    assert "Run the version before" in line["detail"]
+
+
+async def test_a_poisoned_partition_that_leaves_and_comes_back_is_not_tried_again(rig: Rig) -> None:
+    rig.limit = DeadLetterLimit(consecutive=1)
+    rig.limits = ConsumerLimits(batch_records=1)
+    put(rig.kafka, PAYMENTS, *[POISON] * 9)
+    put(rig.kafka, REFUNDS, *(event(f"evt_{n}", intent(n), at=n) for n in range(4)))
+    rig.source.idle_fetches = 3
+    states: list[frozenset[str]] = []
+    apply = rig.store.apply
+
+    async def rebalance_meanwhile(batch: Batch) -> Applied:
+        applied = await apply(batch)
+        if batch.next_offsets == {REFUNDS: 2}:
+            rig.source.assign([REFUNDS])
+        if batch.next_offsets == {REFUNDS: 3}:
+            states.extend(rig.seen.states)
+            rig.source.assign([PAYMENTS, REFUNDS])
+        return applied
+
+    rig.store.apply = rebalance_meanwhile  # type: ignore[method-assign]
+
+    await rig.consume()
+
+    assert len(rig.buried) == 1
+    assert rig.stored(REFUNDS) == 4
+    assert states[-1] == frozenset()
+    assert rig.seen.states[-1] == frozenset({"dead_letter_limit"})
+
+
+async def test_a_restart_at_the_limit_buries_a_tenth_of_it_before_the_partition_stops_again(rig: Rig) -> None:
+    put(rig.kafka, PAYMENTS, event("evt_0", intent(0), at=0), *[POISON] * 500)
+    await rig.consume()
+    await rig.source.close()
+    assert len(rig.buried) == 100
+
+    for restarts in range(1, 4):
+        again = Rig(kafka=rig.kafka, database=rig.database)
+        await again.consume()
+        await again.source.close()
+
+        assert len(again.buried) == 100 + 10 * restarts
+        assert again.seen.states[-1] == frozenset({"dead_letter_limit"})
 
 
 async def test_refused_rows_reach_the_limit_too(rig: Rig) -> None:
-    rig.limit = DeadLetterLimit(consecutive=3)
+    rig.limit = DeadLetterLimit(consecutive=30)
     events = [event(f"evt_{n}", intent(n), at=n) for n in range(64)]
     put(rig.kafka, PAYMENTS, *events)
     rig.store.refused.update(e.event_id for e in events)
 
-    with pytest.raises(DeadLetterLimitReached):
-        await rig.consume()
+    await rig.consume()
 
     assert rig.buried == [b"stripe.payments/0/0", b"stripe.payments/0/1", b"stripe.payments/0/2"]
+    assert rig.seen.states[-1] == frozenset({"dead_letter_limit"})
+
+
+async def test_a_dead_letter_that_is_given_back_is_counted_once_when_it_goes_through(rig: Rig) -> None:
+    rig.limit = DeadLetterLimit(consecutive=20)
+    rig.limits = ConsumerLimits(hold=0.5)
+    rig.clock.step = 1.0
+    rig.dead_letters.fail_next(5, BrokerUnavailable("away"))
+    put(rig.kafka, PAYMENTS, POISON, POISON, *history())
+
+    await rig.consume()
+
+    assert rig.buried == [b"stripe.payments/0/0", b"stripe.payments/0/1"]
+    assert rig.rows == oracle(history())
+    assert rig.seen.states[-1] == frozenset()
 
 
 async def test_a_dead_letter_topic_that_is_away_is_waited_for_and_nothing_is_skipped(rig: Rig) -> None:
@@ -450,30 +557,34 @@ async def test_each_batch_has_one_line_and_one_report(rig: Rig) -> None:
 
 def test_the_limit_in_a_row_is_counted_by_partition_and_ends_with_an_applied_record() -> None:
     limit = DeadLetterLimit(consecutive=2)
+    limit.applied(PAYMENTS, 1)
     for _ in range(5):
         limit.dead(PAYMENTS)
+        assert limit.reached(PAYMENTS) is None
         limit.dead(PAYMENTS)
         limit.applied(PAYMENTS, 1)
     limit.dead(PAYMENTS)
     limit.dead(PAYMENTS)
     limit.applied(REFUNDS, 100)
 
-    with pytest.raises(DeadLetterLimitReached, match=r"stripe\.payments\[0\]"):
-        limit.dead(PAYMENTS)
+    assert limit.reached(PAYMENTS) == "2 records in a row are poison"
+    assert limit.reached(REFUNDS) is None
 
 
 def test_the_limit_is_reached_by_a_share_of_poison_that_never_comes_in_a_row() -> None:
-    limit = DeadLetterLimit(consecutive=5, share=0.1, window=100)
+    limit = DeadLetterLimit(consecutive=50, share=0.1, window=100)
     for _ in range(10):
+        assert limit.reached(PAYMENTS) is None
         limit.dead(PAYMENTS)
         limit.applied(PAYMENTS, 3)
 
-    with pytest.raises(DeadLetterLimitReached):
-        limit.dead(PAYMENTS)
+    assert limit.reached(PAYMENTS) == "10 of 40 records are poison"
+    assert limit.reached(REFUNDS) is None
 
 
 def test_a_share_of_poison_below_the_limit_is_never_reached() -> None:
-    limit = DeadLetterLimit(consecutive=5, share=0.1, window=100)
+    limit = DeadLetterLimit(consecutive=50, share=0.1, window=100)
     for _ in range(1000):
         limit.dead(PAYMENTS)
         limit.applied(PAYMENTS, 19)
+        assert limit.reached(PAYMENTS) is None

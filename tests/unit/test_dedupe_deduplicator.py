@@ -41,6 +41,9 @@ class FaultyStore:
     calls: list[tuple[Operation, list[ClaimKey]]] = field(default_factory=list)
     gates: dict[Operation, asyncio.Event] = field(default_factory=dict)
     owner: str | None = None
+    bugs: dict[Operation, Exception] = field(default_factory=dict)
+    mute: bool = False
+    """Whether claims are made and nothing is said of them."""
 
     def hold(self, operation: Operation) -> asyncio.Event:
         return self.gates.setdefault(operation, asyncio.Event())
@@ -51,11 +54,14 @@ class FaultyStore:
             await self.gates[operation].wait()
         if operation in self.failing:
             raise DedupeUnavailable("scripted")
+        if operation in self.bugs:
+            raise self.bugs[operation]
 
     async def claim(self, keys: Collection[ClaimKey], *, owner: str) -> Mapping[ClaimKey, ClaimState]:
         self.owner = owner
         await self._pass("claim", keys)
-        return await self.inner.claim(keys, owner=owner)
+        answers = await self.inner.claim(keys, owner=owner)
+        return {} if self.mute else answers
 
     async def confirm(self, keys: Collection[ClaimKey]) -> None:
         await self._pass("confirm", keys)
@@ -102,6 +108,7 @@ class RecordingObserver:
     bypasses: int = 0
     lost: int = 0
     trips: list[tuple[Operation, int, bool]] = field(default_factory=list)
+    unforeseen_failures: list[tuple[Operation, Exception]] = field(default_factory=list)
 
     def found(self, finding: Finding) -> None:
         self.findings[finding] += 1
@@ -112,6 +119,9 @@ class RecordingObserver:
     def round_trip(self, operation: Operation, *, keys: int, seconds: float, succeeded: bool) -> None:
         assert seconds >= 0
         self.trips.append((operation, keys, succeeded))
+
+    def unforeseen(self, operation: Operation, error: Exception) -> None:
+        self.unforeseen_failures.append((operation, error))
 
     def confirms_lost(self, count: int) -> None:
         self.lost += count
@@ -701,12 +711,47 @@ async def test_a_store_call_that_hangs_is_cut_off_and_the_next_one_gets_through(
         assert w.broker.published == ["unchecked", "checked"]
 
 
-async def test_a_bug_in_the_store_fails_its_deliveries_and_not_those_after_it() -> None:
+@pytest.mark.parametrize("failure", [RuntimeError("planted detail"), KeyError("a key"), TypeError()], ids=repr)
+async def test_a_bug_in_the_store_is_taken_for_a_store_that_is_away(failure: Exception) -> None:
     async with world() as w:
-        broken = w.store.inner
-        w.store.inner = None  # type: ignore[assignment]
-        with pytest.raises(AttributeError):
-            await w.deliver()
-        w.store.inner = broken
+        w.store.bugs["claim"] = failure
 
         assert await w.deliver() is not None
+        assert w.broker.published == ["unchecked"]
+        assert w.observer.bypasses == 1
+        assert w.observer.unforeseen_failures == [("claim", failure)]
+
+    async with world(on_error="refuse") as w:
+        w.store.bugs["claim"] = failure
+
+        with pytest.raises(DedupeUnavailable) as refused:
+            await w.deliver()
+
+        assert "planted" not in str(refused.value)
+        assert w.broker.published == []
+        del w.store.bugs["claim"]
+        assert await w.deliver() is not None
+
+
+async def test_a_store_that_does_not_answer_for_every_key_is_taken_for_one_that_is_away() -> None:
+    async with world() as w:
+        w.store.mute = True
+
+        assert await w.deliver() is not None
+        assert w.broker.published == ["unchecked"]
+        assert [operation for operation, _ in w.observer.unforeseen_failures] == ["claim"]
+
+
+async def test_confirms_and_releases_survive_a_bug_in_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.receiver.dedupe.CONFIRM_RETRY_SECONDS_FIRST", 0.001)
+    async with world() as w:
+        w.store.bugs = {"confirm": RuntimeError("a bug"), "release": RuntimeError("a bug")}
+        w.broker.failures = [BrokerUnavailable("away")]
+
+        with pytest.raises(BrokerUnavailable):
+            await w.deliver(ClaimKey("event", "evt_2"))
+        await w.deliver()
+        await until(lambda: {operation for operation, _ in w.observer.unforeseen_failures} == {"confirm", "release"})
+
+        w.store.bugs = {}
+        await settled(w.store, ClaimState.DONE)

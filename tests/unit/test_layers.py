@@ -35,9 +35,10 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "receiver.http": (
-        CORE | {"config", "normalize", "receiver.ingest", "telemetry"},
+        CORE | {"config", "normalize", "receiver.ingest", "receiver.skew", "telemetry"},
         {"aiohttp", "orjson", "structlog"},
     ),
+    "receiver.skew": ({"telemetry"}, {"structlog"}),
     "receiver.workers": ({"errors"}, {"structlog"}),
     "receiver": (set(), set()),
     "consumer": (CORE | {"ports", "records", "consumer", "projections"}, {"structlog"}),
@@ -53,8 +54,10 @@ ADAPTERS: dict[str, set[str]] = {
     "migrations": {"alembic", "sqlalchemy", "psycopg"},
     "memory_": {"msgspec"},
     "dedupe_memory": set(),
+    "dedupe_redis": {"redis", "hiredis"},
 }
-"""An adapter: the core, ports, projections, records, its siblings of the same driver, and that one driver."""
+"""An adapter: the core, ports, projections, records, its siblings of the same driver, and that one driver (with its
+parser, where that is a package of its own)."""
 
 UNBOUND = {"bootstrap", "cli", "__main__", "local"}
 """Where everything is put together; `local` has the servers' own wheels."""

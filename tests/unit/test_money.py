@@ -1,6 +1,7 @@
 """Amounts for people: the currencies that are not written with two decimals, and what is no currency at all."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,15 @@ def test_what_is_no_currency_has_no_decimals_to_guess(currency: str) -> None:
         exponent(currency)
     with pytest.raises(ValueError, match="three letters"):
         to_decimal(1, currency)
+
+
+@pytest.mark.parametrize("currency", ["eur", None])
+@pytest.mark.parametrize("amount", [True, False, 1.5, Decimal(1), "1"])
+def test_what_is_no_integer_is_no_amount(amount: Any, currency: str | None) -> None:
+    with pytest.raises(TypeError, match=f"not a {type(amount).__name__}$"):
+        format_minor(amount, currency)
+    with pytest.raises(TypeError, match="an int"):
+        to_decimal(amount, "eur")
 
 
 def test_the_table_is_stripes() -> None:

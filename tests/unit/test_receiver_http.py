@@ -9,6 +9,7 @@ import aiohttp
 import orjson
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from service.adapters.dedupe_memory import MemoryDedupeStore
 from service.clock import SystemClock
@@ -352,17 +353,83 @@ async def test_a_client_that_goes_away_does_not_stop_the_publishing(client: Clie
     assert await client.deliver(body()) == (200, {"status": "duplicate", "id": "evt_1"})
 
 
-async def test_an_unforeseen_failure_shows_nothing_of_itself(client: Client) -> None:
-    client.publisher.failures = [RuntimeError("planted detail")]
+@pytest.mark.parametrize(
+    "failure",
+    [RuntimeError("planted detail"), ConnectionResetError("planted detail"), TimeoutError("planted detail")],
+    ids=repr,
+)
+async def test_an_unforeseen_failure_is_answered_503_and_nobody_is_shown_what_it_says(
+    client: Client, failure: Exception
+) -> None:
+    client.publisher.failures = [failure]
     payload = body()
 
-    async with client.session.post(
-        client.url + LIVE.path, data=payload, headers={"Stripe-Signature": signed(payload)}
-    ) as response:
-        text = await response.text()
-        assert response.status == 500
-    assert "planted" not in text
-    assert "Traceback" not in text
+    with capture_logs() as lines:
+        async with client.session.post(
+            client.url + LIVE.path, data=payload, headers={"Stripe-Signature": signed(payload)}
+        ) as response:
+            text = await response.text()
+            assert (response.status, orjson.loads(text)["error"]) == (503, "internal_error")
+            assert int(response.headers["Retry-After"]) > 0
+    assert client.counted("live", "internal_error") == 1
+    (line,) = [line for line in lines if line["event"] == "delivery.unforeseen"]
+    assert (line["log_level"], line["error"]) == ("error", type(failure).__name__)
+    assert line["frames"][-1].endswith(" publish")
+    assert "planted" not in f"{text}{lines}"
+
+
+async def test_a_failure_in_telling_what_became_of_a_delivery_is_answered_503_too(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> list[str]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("service.receiver.http.unknown_values", broken)
+
+    status, answer = await client.deliver(body())
+
+    assert (status, answer["error"]) == (503, "internal_error")
+
+
+@pytest.mark.parametrize("framing", [b"zz\r\nnot a chunk", b"5\r\nabcdefgh\r\n"], ids=["size", "length"])
+async def test_a_body_in_broken_chunks_is_the_clients_fault(client: Client, framing: bytes) -> None:
+    request = b"POST /webhooks/live HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + framing
+
+    answer = await raw_exchange(client.url, request)
+
+    assert answer.split(b" ")[1] == b"400"
+    assert (await client.deliver(body()))[0] == 200
+
+
+async def test_deliveries_refused_for_their_time_show_how_far_the_clock_is_off(client: Client) -> None:
+    now = int(SystemClock().now().timestamp())
+
+    def skew() -> float:
+        return float(client.receiver.metrics.clock_skew.labels("live")._value.get())
+
+    with capture_logs() as lines:
+        for offset in (-1000, -1000, 1000, 1000, 1000, 1000):
+            await post(client.session, client.url + LIVE.path, body(), signed(body(), at=now + offset))
+        assert skew() == pytest.approx(1000, abs=30)
+        await post(client.session, client.url + LIVE.path, body(), signed(body(), TEST.secrets[0], at=now + 5000))
+        assert skew() == pytest.approx(1000, abs=30)
+    (line,) = [line for line in lines if line["event"] == "clock.skewed"]
+    assert (line["log_level"], line["endpoint"], line["in_a_row"]) == ("warning", "live", 3)
+    assert line["skew_seconds"] == pytest.approx(1000, abs=30)
+
+    await client.deliver(body())
+    assert skew() == pytest.approx(0, abs=30)
+
+
+async def test_a_replay_now_and_then_is_no_clock(client: Client) -> None:
+    now = int(SystemClock().now().timestamp())
+
+    with capture_logs() as lines:
+        for number in range(10):
+            await post(client.session, client.url + LIVE.path, body(), signed(body(), at=now - 1000))
+            await client.deliver(body(f"evt_{number}"))
+
+    assert [line for line in lines if line["event"] == "clock.skewed"] == []
 
 
 async def test_addresses_outside_allow_ips_are_refused(client: Client) -> None:

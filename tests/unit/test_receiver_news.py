@@ -132,6 +132,23 @@ async def test_a_value_that_is_news_is_counted_by_its_field_and_its_event_is_tol
     assert told == [("payment_intent.status", "evt_1"), ("payment_intent.capture_method", "evt_1")]
 
 
+async def test_a_flood_of_one_kind_of_news_does_not_silence_the_other(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "NEWS_TOLD_MAX", 2)
+    news = [{"status": "levitating"}, {"capture_method": "telepathic"}, {"cancellation_reason": "moonlight"}]
+
+    with capture_logs() as logs:
+        for number in range(3):
+            await shop.deliver(snapshot(f"evt_{number}", f"type.number_{number}"))
+        for number, fields in enumerate(news, start=3):
+            await shop.deliver(snapshot(f"evt_{number}", **fields))
+        await shop.deliver(snapshot("evt_6", "type.another"))
+
+    told = [log["event"] for log in logs if log["event"].startswith("event.")]
+    assert told == ["event.unlisted"] * 2 + ["event.unknown_value"] * 2
+
+
 async def test_what_was_quarantined_is_no_news(shop: Shop) -> None:
     await shop.deliver({**snapshot("evt_1", "lunch.served"), "data": {}})
 

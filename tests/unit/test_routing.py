@@ -130,5 +130,18 @@ def test_a_name_like_no_other_is_told_without_a_suggestion() -> None:
     assert advice("lunch.served").endswith("knows")
 
 
+def test_the_twin_of_what_was_meant_is_no_suggestion() -> None:
+    for wrong in ("payment_intent.succeded", "v1.payment_intent.succeded", "charge.refund.update", "v1.refund.create"):
+        found = route(wrong, TOPICS)
+
+        assert found.suggestions
+        assert {route(each, TOPICS).form for each in found.suggestions} == {found.form}, wrong
+
+
+def test_a_type_of_the_other_form_is_suggested_where_there_is_no_twin_of_it() -> None:
+    assert "v1.customer.subscription.past_due" in suggestions("customer.subscription.past_due")
+    assert "v2.core.account.created" in suggestions("core.account.created")
+
+
 def test_a_listed_type_has_nothing_better() -> None:
     assert suggestions("invoice.paid") == ()

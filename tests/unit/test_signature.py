@@ -248,8 +248,9 @@ def test_the_tolerance_is_inclusive_on_both_sides_and_not_a_microsecond_more(sid
     edge = NOW + side * timedelta(seconds=TOLERANCE)
 
     verify(signed_delivery(BODY), now=edge, tolerance_seconds=TOLERANCE)
-    with pytest.raises(TimestampOutsideTolerance):
+    with pytest.raises(TimestampOutsideTolerance) as refused:
         verify(signed_delivery(BODY), now=edge + side * timedelta(microseconds=1), tolerance_seconds=TOLERANCE)
+    assert refused.value.skew_seconds == pytest.approx(-side * TOLERANCE, abs=0.01)
 
 
 def test_a_forged_stale_header_is_a_mismatch_so_that_the_timestamp_is_checked_after_the_signature() -> None:

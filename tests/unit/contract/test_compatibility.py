@@ -1,6 +1,9 @@
 """What breaks a consumer that was written against an earlier contract, and what does not."""
 
 import copy
+import functools
+import operator
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ import orjson
 import pytest
 
 from service.contract.asyncapi import asyncapi
-from service.contract.compatibility import breaking_changes
+from service.contract.compatibility import NotTheContract, breaking_changes
 from service.records import Topics
 from tests.support.published_contract import ASYNCAPI
 
@@ -243,6 +246,83 @@ def test_what_breaks_a_consumer_is_found_and_said_once(change: Change, found: li
 @pytest.mark.parametrize("change", ALLOWED.values(), ids=ALLOWED)
 def test_what_a_consumer_can_live_with_is_allowed(change: Change) -> None:
     assert breaking_changes(ASYNCAPI, changed(change)) == []
+
+
+def referring(**schemas: object) -> Change:
+    return lambda document: document["components"]["schemas"].update(schemas)
+
+
+STRANGE: dict[str, Change] = {
+    "channels that are null": lambda d: d.update(channels=None),
+    "a channel that is a list": lambda d: d["channels"].update(payments=[]),
+    "bindings of another protocol": lambda d: channel(d).update(bindings={"amqp": {}}),
+    "a retention in words": lambda d: channel(d)["bindings"]["kafka"]["topicConfiguration"].update(
+        {"retention.ms": "a month"}
+    ),
+    "components that are text": lambda d: d.update(components="x"),
+    "a schema that is null": lambda d: d["components"]["schemas"].update(Charge=None),
+    "a schema that is a list": lambda d: d["components"]["schemas"].update(Charge=[]),
+    "a field that is null": lambda d: component(d, "Charge")["properties"].update(captured=None),
+    "a type that is a number": lambda d: field(d, "captured").update(type=7),
+    "no alternatives": lambda d: field(d, "captured").update(anyOf=[]),
+    "alternatives that are none": lambda d: field(d, "captured").update(anyOf=[None]),
+    "an enumeration of no list": lambda d: field(d, "category", "ChargeRecord").update(enum="payment"),
+    "a bound in words": lambda d: field(d, "amount_minor").update(minimum="zero"),
+    "items that are null": lambda d: field(d, "coupon_ids", "Subscription").update(items=None),
+    "a reference to nothing": referring(Charge={"$ref": "#/components/schemas/Nothing"}),
+    "a reference to elsewhere": referring(Charge={"$ref": "#/info"}),
+    "a reference to itself": referring(Charge={"$ref": "#/components/schemas/Charge"}),
+    "an alternative to itself": referring(Charge={"anyOf": [{"$ref": "#/components/schemas/Charge"}]}),
+    "references in a circle": referring(
+        Charge={"$ref": "#/components/schemas/Refund"}, Refund={"$ref": "#/components/schemas/Charge"}
+    ),
+    "another title": lambda d: d["info"].update(title="Orders"),
+}
+
+
+@pytest.mark.parametrize("change", STRANGE.values(), ids=STRANGE)
+def test_what_is_another_document_is_refused_in_a_line(change: Change) -> None:
+    with pytest.raises(NotTheContract) as refused:
+        breaking_changes(changed(change), ASYNCAPI)
+
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("info",),
+        ("info", "title"),
+        ("channels",),
+        *(
+            ("channels", "payments", *path)
+            for path in (
+                ("address",),
+                ("x-key",),
+                ("x-partitioner",),
+                ("messages",),
+                ("messages", "charge", "headers"),
+                ("messages", "charge", "payload"),
+                ("bindings",),
+                ("bindings", "kafka"),
+                ("bindings", "kafka", "topicConfiguration"),
+                ("bindings", "kafka", "topicConfiguration", "retention.ms"),
+                ("bindings", "kafka", "topicConfiguration", "max.message.bytes"),
+            )
+        ),
+        ("components",),
+        ("components", "schemas"),
+    ],
+    ids=".".join,
+)
+def test_a_document_without_what_is_compared_is_refused(path: tuple[str, ...]) -> None:
+    *within, last = path
+
+    def remove(document: Document) -> None:
+        functools.reduce(operator.getitem, within, document).pop(last)
+
+    with pytest.raises(NotTheContract, match=f"missing required field `{re.escape(last)}`"):
+        breaking_changes(changed(remove), ASYNCAPI)
 
 
 def test_every_change_is_listed_not_only_the_first() -> None:

@@ -12,7 +12,10 @@ from service.records import Topics, quarantine, quarantine_bytes_min, quarantine
 from service.redaction import CannotUnseal, RedactionKeys, Sealing
 from tests.unit.normalize.building import endpoint
 
-SEALING = Sealing(RedactionKeys.of(b64encode(bytes(range(32))).decode()))
+KEY, NEW_KEY = b64encode(bytes(range(32))).decode(), b64encode(b"n" * 32).decode()
+KEYS = RedactionKeys.of(KEY)
+SEALING = Sealing(KEYS)
+ROTATED, NEW = Sealing(RedactionKeys.of(f"{NEW_KEY}\n{KEY}\n")), Sealing(RedactionKeys.of(NEW_KEY))
 BODY = b'{"email": "PLANTED@example.org"'
 
 
@@ -40,15 +43,16 @@ def test_a_sealed_body_shows_nothing_and_can_be_read_with_the_key(event_id: str 
 
     assert not any(b"PLANTED" in part for part in (record.key, record.value, *dict(record.headers).values()))
     assert dict(record.headers)["encryption"] == b"aes-256-gcm"
+    assert dict(record.headers)["encryption_key"].decode() == KEYS.fingerprint
     assert quarantined_body(consumed(record), SEALING) == BODY
-    with pytest.raises(CannotUnseal, match="redact_key is needed"):
+    with pytest.raises(CannotUnseal, match=f"redact_key {KEYS.fingerprint} is needed"):
         quarantined_body(consumed(record), None)
 
 
 def test_but_for_the_encryption_the_headers_are_the_same() -> None:
     plain, sealed = quarantined(None, "evt_1"), quarantined(SEALING, "evt_1")
 
-    assert (sealed.topic, sealed.key, sealed.headers[:-1]) == (plain.topic, plain.key, plain.headers)
+    assert (sealed.topic, sealed.key, sealed.headers[:-2]) == (plain.topic, plain.key, plain.headers)
     assert quarantined_body(consumed(plain), None) == quarantined_body(consumed(plain), SEALING) == BODY
 
 
@@ -69,6 +73,27 @@ def test_a_sealed_body_moved_to_another_record_cannot_be_read() -> None:
 
     with pytest.raises(CannotUnseal):
         quarantined_body(consumed(moved), SEALING)
+
+
+def test_after_a_rotation_the_old_key_still_opens_and_the_new_one_seals() -> None:
+    old, new = quarantined(SEALING), quarantined(ROTATED)
+
+    assert quarantined_body(consumed(old), ROTATED) == quarantined_body(consumed(new), ROTATED) == BODY
+    assert quarantined_body(consumed(new), NEW) == BODY
+    with pytest.raises(CannotUnseal, match=f"with the redact_key {KEYS.fingerprint}; here is {NEW.keys.fingerprint}"):
+        quarantined_body(consumed(old), NEW)
+    with pytest.raises(CannotUnseal, match=NEW.keys.fingerprint):
+        quarantined_body(consumed(new), SEALING)
+
+
+def test_what_an_earlier_release_sealed_without_naming_the_key_opens_with_any_of_them() -> None:
+    record = quarantined(SEALING)
+    earlier = Record(record.topic, record.key, record.value, record.headers[:-1])
+
+    assert dict(earlier.headers).keys() == dict(record.headers).keys() - {"encryption_key"}
+    assert quarantined_body(consumed(earlier), ROTATED) == BODY
+    with pytest.raises(CannotUnseal):
+        quarantined_body(consumed(earlier), NEW)
 
 
 def test_an_unknown_encryption_is_no_plain_body() -> None:
