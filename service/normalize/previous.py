@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
+from service.contract import Subscription
 from service.normalize.objects import NormalizedObject
-from service.normalize.shapes import Tree, child, listed
+from service.normalize.shapes import Tree, child, children
 
 DEPTH_MAX: Final = 8
 """Stripe's patches are a few levels deep; a body may be a thousand. Below this a value replaces instead of patching."""
@@ -30,7 +31,7 @@ def previous(tree: Tree, patch: object, current: NormalizedObject) -> Mapping[st
     if type(patch) is not dict:
         return None
     new = current.data
-    if current.object_type == "subscription":
+    if isinstance(new, Subscription):
         patch = _in_its_place(tree, patch)
     old = current.reader(patched(tree, patch, DEPTH_MAX))
     changed = {name: value for name in new.__struct_fields__ if (value := getattr(old, name)) != getattr(new, name)}
@@ -44,7 +45,7 @@ def _in_its_place(tree: Tree, patch: Tree) -> Tree:
 
     A subscription with one item shows what the item has (since 2015-10-16); some versions told the change there only.
     """
-    items = listed(tree, "items")
+    items = children(tree, "items")
     if "items" in patch or len(items) != 1:
         return patch
     item = {**items[0]}

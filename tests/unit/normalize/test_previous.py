@@ -197,3 +197,10 @@ def test_a_change_of_plan_that_is_told_beside_the_item_is_the_items(items: dict[
     assert [(item["price_id"], item["unit_amount_minor"], item["quantity"]) for item in found["items"]] == [
         ("silver", 500, 1)
     ]
+
+
+def test_a_subscription_that_is_only_passed_on_may_have_items_of_any_kind() -> None:
+    tree = {"id": "sub_1", "object": "subscription", "items": ["si_1"]}
+
+    assert previous_of(tree, "review.opened", {"quantity": 1}) == {}
+    assert refused(updated(tree, "customer.subscription.updated", {"quantity": 1})).detail == "data.object.items"
