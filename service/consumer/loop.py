@@ -7,7 +7,7 @@ database says. The offset committed to Kafka afterwards is for lag metrics.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
@@ -80,6 +80,8 @@ class Consumer:
         self._log = _log.bind(projection=name)
         self._stop = asyncio.Event()
         self._positions: dict[Partition, int] = {}
+        self._stored: dict[Partition, int | None] = {}
+        """What we believe the database has; None where it has nothing yet."""
         self._out_of_range: dict[Partition, float] = {}
         self._poisoned: set[Partition] = set()
         """Those at the dead-letter limit: for the rest of this process, whoever has them in between."""
@@ -88,6 +90,8 @@ class Consumer:
         self._setbacks = 0
         self._fetch_seconds = 0.0
         self._lag_due = 0.0
+        self._belief_due = 0.0
+        self._lag_known = True
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set, then finish the batch in hand; where the store is away, leave it to the next.
@@ -96,6 +100,7 @@ class Consumer:
         guesses is worse than one that stands still.
         """
         self._stop = stop
+        self._belief_due = self._clock.monotonic() + self._limits.recheck
         while not stop.is_set():
             try:
                 await self._position()
@@ -135,6 +140,7 @@ class Consumer:
         offset = first if stored is None else stored
         self._out_of_range.pop(partition, None)
         self._positions[partition] = offset
+        self._stored[partition] = stored
         self._source.seek(partition, offset)
         self._log.info("partition.positioned", **_where(partition), offset=offset)
 
@@ -151,7 +157,11 @@ class Consumer:
         self._out_of_range[partition] = self._clock.monotonic() + self._limits.recheck
 
     async def _work_off(self, records: Sequence[ConsumedRecord]) -> None:
-        """Apply or dead-letter fetched records; where that cannot be done, give them back before raising."""
+        """Apply or dead-letter fetched records; where that cannot be done, give them back before raising.
+
+        What lies before our position is applied: to pass it again would move the stored offset back.
+        """
+        records = [record for record in records if record.offset >= self._positions[record.partition]]
         if not records:
             return
         partitions = {record.partition for record in records}
@@ -266,6 +276,7 @@ class Consumer:
         )
         applied = await self._insist(lambda: self._store.apply(batch))
         self._positions |= next_offsets
+        self._stored |= next_offsets
         return applied
 
     async def _insist(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
@@ -296,7 +307,7 @@ class Consumer:
             return
 
     def _end_cycle(self) -> None:
-        """Everything from the positions to the lag went well, so only stopped partitions keep us from being ready.
+        """Everything from the positions to the commit went well: only what lasts longer keeps us from being ready.
 
         Nothing is said before the database was reached: a member without partitions does not know whether it could be.
         """
@@ -306,20 +317,44 @@ class Consumer:
 
     def _report_problems(self, *tags: str) -> None:
         """Tell the observer what keeps us from being ready, when that has changed."""
-        stopped = {
+        standing = {
+            BrokerUnavailable.tag: not self._lag_known,
             OffsetOutOfRange.tag: bool(self._out_of_range),
             LIMIT_REACHED: not self._poisoned.isdisjoint(self._source.unpositioned()),
         }
-        problems = frozenset(tags) | {tag for tag, is_so in stopped.items() if is_so}
+        problems = frozenset(tags) | {tag for tag, is_so in standing.items() if is_so}
         if problems != self._problems:
             self._problems = problems
             self._observer.problems(problems)
 
     async def _report_lag(self) -> None:
         if self._clock.monotonic() >= self._lag_due:
-            self._observer.lag(await self._source.lag())
-            # Only now: where Kafka does not answer, the next cycle asks again, and is not taken for one that went well.
             self._lag_due = self._clock.monotonic() + self._limits.lag_interval
+            try:
+                lag = await self._source.lag()
+            except BrokerUnavailable as error:
+                # No reason to slow down, since a single partition without a leader is enough for it; but a broker that
+                # is away looks like one without news, and this question is how the two are told apart.
+                self._lag_known = False
+                self._log.warning("consumer.lag_unknown", reason=error.tag, detail=str(error))
+            else:
+                self._lag_known = True
+                self._observer.lag(lag)
+                await self._check_beliefs(lag)
+
+    async def _check_beliefs(self, partitions: Iterable[Partition]) -> None:
+        """Ask the database whether it still has what we believe it has.
+
+        A failover may have lost our last transactions. The fence finds out with the next batch of the partition, which
+        on a quiet one may never come, and until then the rows would lack what was applied.
+        """
+        if self._clock.monotonic() < self._belief_due:
+            return
+        self._belief_due = self._clock.monotonic() + self._limits.recheck
+        lost = [p for p in partitions if await self._store.next_offset(p) != self._stored.get(p)]
+        if lost:
+            self._source.unposition(lost)
+            raise FenceLost(f"the database does not have what we applied of {len(lost)} partitions")
 
 
 def _where(partition: Partition) -> dict[str, str | int]:

@@ -6,7 +6,7 @@ from functools import cached_property
 import pytest
 from structlog.testing import capture_logs
 
-from service.adapters.memory_kafka import MemoryKafka, MemoryPublisher
+from service.adapters.memory_kafka import MemoryKafka, MemoryPublisher, MemoryRecordSource
 from service.adapters.memory_store import MemoryDatabase, MemoryProjectionStore
 from service.consumer.dead_letter import DeadLetterLimit
 from service.consumer.loop import Consumer, ConsumerLimits
@@ -18,7 +18,7 @@ from service.errors import (
     StoreUnavailable,
 )
 from service.events import ConsumedRecord, InvalidRecord, Partition, Position, Record
-from service.ports import Applied, Batch
+from service.ports import Applied, Batch, RecordSource
 from service.records import decode
 from tests.contracts.projection_store import PAYMENTS, REFUNDS, SHOP, Rows, event, history, intent, oracle
 from tests.support.memory_log import DEAD_LETTERS, DrainingSource, SeenByObserver, TickingClock, new_kafka, put
@@ -60,13 +60,16 @@ class Rig:
         return DrainingSource(self.kafka, self.stop, topics=topics)
 
     async def consume(self) -> None:
+        await asyncio.wait_for(self.consumer(self.source).run(self.stop), 10)
+
+    def consumer(self, source: RecordSource) -> Consumer:
         def no_time(low: float, high: float) -> float:
             self.waits.append((low, high))
             return 0
 
-        consumer = Consumer(
+        return Consumer(
             "payments",
-            self.source,
+            source,
             self.store,
             self.dead_letters,
             decode=decode,
@@ -77,7 +80,6 @@ class Rig:
             limits=self.limits,
             jitter=no_time,
         )
-        await asyncio.wait_for(consumer.run(self.stop), 10)
 
     def stored(self, partition: Partition = PAYMENTS) -> int | None:
         found = self.database.offsets.get(("group", partition))
@@ -220,6 +222,30 @@ async def test_a_broker_that_hands_out_nothing_and_does_not_answer_keeps_the_con
     await rig.consume()
 
     assert rig.seen.states == [frozenset({"broker_unavailable"})]
+
+
+async def test_lag_that_cannot_be_told_slows_nothing_down_and_keeps_the_consumer_unready_until_it_can(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.limits = ConsumerLimits(batch_records=1, lag_interval=1.0)
+    rig.clock.step = 0.1
+    put(rig.kafka, PAYMENTS, *history())
+    lag = rig.source.lag
+    failures = [BrokerUnavailable("a partition has no leader") for _ in range(3)]
+
+    async def fail_first() -> Mapping[Partition, int]:
+        if failures:
+            raise failures.pop()
+        return await lag()
+
+    monkeypatch.setattr(rig.source, "lag", fail_first)
+    rig.source.idle_fetches = 50
+
+    await rig.consume()
+
+    assert rig.waits == []
+    assert rig.rows == oracle(history())
+    assert rig.seen.states == [frozenset({"broker_unavailable"}), frozenset()]
 
 
 async def test_before_the_database_was_reached_the_consumer_is_not_ready(rig: Rig) -> None:
@@ -588,3 +614,39 @@ def test_a_share_of_poison_below_the_limit_is_never_reached() -> None:
         limit.dead(PAYMENTS)
         limit.applied(PAYMENTS, 19)
         assert limit.reached(PAYMENTS) is None
+
+
+async def test_a_failover_that_lost_what_was_applied_is_found_on_a_quiet_partition_too() -> None:
+    rig = Rig(limits=ConsumerLimits(fetch_wait=0.01, lag_interval=0, recheck=0))
+    put(rig.kafka, PAYMENTS, *history())
+    source = MemoryRecordSource(rig.kafka, group="group", topics=("stripe.payments", "stripe.refunds"))
+    running = asyncio.create_task(rig.consumer(source).run(rig.stop))
+    await eventually(lambda: rig.stored() == len(history()), what="everything is applied")
+
+    lost = MemoryDatabase()
+    for name in MemoryDatabase.__slots__:
+        setattr(rig.database, name, getattr(lost, name))
+
+    await eventually(lambda: rig.rows == oracle(history()), what="everything is applied again")
+    rig.stop.set()
+    await running
+    assert rig.seen.fences_lost
+
+
+async def test_records_from_before_the_position_are_passed_over(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(rig.kafka, PAYMENTS, *history())
+    fetched = rig.source.fetch
+    given: list[ConsumedRecord] = []
+
+    async def again(*, max_records: int, timeout_seconds: float) -> Sequence[ConsumedRecord]:
+        records = await fetched(max_records=max_records, timeout_seconds=timeout_seconds)
+        twice = [*given, *records]
+        given.extend(records)
+        return twice
+
+    monkeypatch.setattr(rig.source, "fetch", again)
+    await rig.consume()
+
+    assert rig.stored() == len(history())
+    assert rig.rows == oracle(history())
+    assert not rig.seen.fences_lost
