@@ -55,7 +55,12 @@ async def listen(site: web.TCPSite, section: str) -> None:
     try:
         await site.start()
     except OSError as error:
-        raise ConfigurationError(f"{section}.host, {section}.port: cannot listen there: {error.strerror}") from None
+        raise cannot_listen(section, error) from None
+
+
+def cannot_listen(section: str, error: OSError) -> ConfigurationError:
+    """What is said where the host and port of a section cannot be had."""
+    return ConfigurationError(f"{section}.host, {section}.port: cannot listen there: {error.strerror}")
 
 
 def _json(status: int, body: object) -> web.Response:

@@ -1,8 +1,9 @@
 """Composition: the only module that names concrete adapters. Builds and runs the processes from a `Config`."""
 
 import asyncio
+import resource
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -22,7 +23,7 @@ from service.adapters.kafka_topics import TopicChange, TopicSpec
 from service.adapters.migrations import MigrationResult
 from service.adapters.migrations import migrate as migrate_database
 from service.adapters.postgres_store import PostgresProjectionStore
-from service.admin import build_admin, listen, serve_admin
+from service.admin import build_admin, cannot_listen, serve_admin
 from service.clock import SystemClock
 from service.config import Config, allowed_networks
 from service.consumer.dead_letter import DeadLetterLimit
@@ -30,6 +31,7 @@ from service.consumer.loop import Consumer
 from service.errors import BrokerUnavailable, ConfigurationError, DedupeUnavailable, StoreUnavailable
 from service.ports import DedupeStore
 from service.projections import PROJECTIONS
+from service.receiver.accepting import accepting, connections_max
 from service.receiver.dedupe import Deduplicator
 from service.receiver.http import RUNNER_OPTIONS, Limits, Receiver, build_app
 from service.receiver.ingest import Ingest
@@ -47,6 +49,8 @@ PRUNE_INTERVAL_SECONDS: Final = 60.0
 PRUNE_BATCH: Final = 5_000
 EVICTION_RETRY_SECONDS: Final = 60.0
 START_RETRY_SECONDS: Final = 2.0
+OPEN_FILES_UNBOUNDED: Final = 10_240
+"""Taken where there is no hard limit: a kernel has a bound of its own, and refuses more than that."""
 
 _log: Final = structlog.get_logger("service.process")
 
@@ -174,24 +178,48 @@ async def receiver(config: Config) -> AsyncIterator[str]:
 @asynccontextmanager
 async def _public_listener(public: Receiver, config: Config) -> AsyncIterator[str]:
     timeout_seconds = config.receiver.shutdown_timeout_seconds
+    most = connections_max(raise_open_files())
     runner = web.AppRunner(build_app(public), shutdown_timeout=timeout_seconds, **RUNNER_OPTIONS)
     await runner.setup()
     try:
-        site = web.TCPSite(
-            runner,
+        listener = await _listen(accepting(runner, most=most, refused=public.metrics.connections_refused.inc), config)
+        try:
+            host, port = listener.sockets[0].getsockname()[:2]
+            yield f"http://{host}:{port}"
+        finally:
+            listener.close()
+    finally:
+        # Kept-alive connections get 503 from here on; the clean-up waits for the deliveries in flight.
+        public.draining = True
+        await runner.cleanup()
+
+
+async def _listen(accept: Callable[[], asyncio.Protocol], config: Config) -> asyncio.Server:
+    try:
+        return await asyncio.get_running_loop().create_server(
+            accept,
             config.receiver.host,
             config.receiver.port,
             backlog=BACKLOG,
             reuse_port=config.receiver.workers > 1,
         )
-        await listen(site, "receiver")
-        host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}"
-    finally:
-        # Kept-alive connections get 503 from here on; the listening socket closes with the clean-up, which waits for
-        # the deliveries in flight.
-        public.draining = True
-        await runner.cleanup()
+    except OSError as error:
+        raise cannot_listen("receiver", error) from None
+
+
+def raise_open_files() -> int:
+    """Take as many descriptors as this process may have, which is seldom what it is started with; say how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES_UNBOUNDED if hard == resource.RLIM_INFINITY else hard
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (ValueError, OSError) as error:
+        _log.warning("process.open_files", limit=soft, wanted=wanted, reason=str(error))
+        return soft
+    _log.info("process.open_files", limit=wanted, before=soft)
+    return wanted
 
 
 async def run_consumer(config: Config, name: str, stop: asyncio.Event) -> None:

@@ -87,6 +87,9 @@ url_file = "/run/secrets/database-url"      # postgresql://user:password@host:54
 # retention_days = 31               # Stripe's CLI can resend an event for 30
 # on_error = "publish"              # or "refuse": answer 503 while the store is away
 
+[consumer]
+# dead_letter_limit = 100           # poison in a row at which a partition stops; a tenth before anything was applied
+
 [[endpoints]]
 name = "shop"                       # => POST /webhooks/shop
 mode = "live"                       # live, test or any

@@ -168,7 +168,7 @@ class InFlight(Unavailable):
 
 
 class Overloaded(Unavailable):
-    """More deliveries are in flight than `receiver.max_in_flight`."""
+    """More deliveries are in flight than `receiver.max_in_flight`, or more bodies are being read than there is room."""
 
     tag = "overloaded"
     retry_after_seconds = 2

@@ -86,6 +86,14 @@ CONNECTION_SECONDS_MAX: Final = 2.0
 """For getting a connection, and for giving it back."""
 
 
+class _Connection(asyncpg.Connection):
+    """One that is given back as it is: no statement here leaves anything in the session to be reset."""
+
+    def get_reset_query(self) -> str:
+        """None: asked at each return to the pool, it would double the round trips of every call."""
+        return ""
+
+
 class PostgresDedupeStore:
     """Claims in the table `dedupe_claims`. `retention_days` bounds how long an event is remembered."""
 
@@ -106,6 +114,7 @@ class PostgresDedupeStore:
             url,
             min_size=0,
             max_size=POOL_SIZE_MAX,
+            connection_class=_Connection,
             server_settings={"application_name": "stripe-ingest dedupe", "synchronous_commit": "off"},
         )
         return cls(pool, lease_seconds=lease_seconds, retention_days=retention_days)
@@ -142,9 +151,20 @@ class PostgresDedupeStore:
         # a server that has fallen silent would be waited for without end.
         try:
             async with self._pool.acquire(timeout=CONNECTION_SECONDS_MAX) as connection:
-                yield connection
+                try:
+                    yield connection
+                except asyncpg.PostgresError as error:
+                    if _is_no_primary(error.sqlstate):
+                        # All of them are to the same server. As new ones are made they go to who is primary then.
+                        await self._pool.expire_connections()
+                    raise
         except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
             raise DedupeUnavailable(f"the dedupe store failed: {type(error).__name__}") from error
+
+
+def _is_no_primary(sqlstate: str | None) -> bool:
+    """Whether a server says that it cannot write (25006), or is going or coming (57P): another may be primary."""
+    return sqlstate is not None and (sqlstate == "25006" or sqlstate.startswith("57P"))
 
 
 def _columns(keys: Collection[ClaimKey]) -> tuple[list[str], list[str]]:

@@ -13,7 +13,8 @@ import ipaddress
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -28,7 +29,6 @@ from service.errors import (
     AddressNotAllowed,
     BodyCutShort,
     BodyTooLarge,
-    BodyTooSlow,
     DeliveryRefused,
     EncodingUnsupported,
     EndpointUnknown,
@@ -44,12 +44,18 @@ from service.events import Accepted, Delivery, Duplicate, Endpoint, Quarantined
 from service.normalize.event_types import CATALOGUE, PING
 from service.normalize.vocabulary import unknown_values
 from service.receiver.ingest import Ingest, Ingested, ingest
+from service.receiver.reading import Reading
 from service.receiver.skew import SkewWatch
 from service.telemetry.metrics import ReceiverMetrics
 from service.telemetry.traces import traced
 
 BODY_SECONDS_MAX: Final = 3.0
 """The body's part of the answer's time budget."""
+
+BODIES_PER_SLOT: Final = 4
+READING_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Bodies that may be read at once, for each delivery that may be in flight, and their bytes. They are not counted as
+in flight: whoever opens connections and sends no signed body would have all slots for as long as a body may take."""
 
 NEWS_TOLD_MAX: Final = 100
 """Of each kind of news, unlisted event types and fields with unknown values, so many are logged, each once; only their
@@ -108,23 +114,21 @@ class Receiver:
     allowed_networks: Sequence[IPNetwork] | None = None
     draining: bool = False
     in_flight: int = 0
-    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    """Deliveries with their body read."""
     _told: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Kind of news → what was told. Each has a budget of its own: a flood of one must not silence the other."""
     skew: SkewWatch = field(init=False)
+    reading: Reading = field(init=False)
 
     def __post_init__(self) -> None:
         self.skew = SkewWatch(self.metrics)
+        self.reading = Reading(bodies_max=BODIES_PER_SLOT * self.limits.max_in_flight, bytes_max=READING_BYTES_MAX)
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one request, whatever it is: one answer, one log line, one count."""
         started = time.perf_counter()
-        self._enter()
         line: dict[str, Any] = {"endpoint": UNMATCHED}
-        try:
-            status, headers, body = await self._answer(request, line)
-        finally:
-            self._leave()
+        status, headers, body = await self._answer(request, line)
         seconds = time.perf_counter() - started
         endpoint, outcome = line["endpoint"], line["outcome"]
         self.metrics.deliveries.labels(endpoint, outcome).inc()
@@ -172,7 +176,8 @@ class Receiver:
             received_at=self.ingest.clock.now(),
         )
         line["body_bytes"] = len(body)
-        return await ingest(delivery, self.ingest, deadline=deadline)
+        with self._slot():
+            return await ingest(delivery, self.ingest, deadline=deadline)
 
     def _admit(self, request: web.Request, line: dict[str, Any]) -> Endpoint:
         """The endpoint of a request, before anything of its body is read."""
@@ -186,8 +191,7 @@ class Receiver:
             raise AddressNotAllowed("this address is not among receiver.allow_ips")
         if self.draining:
             raise ShuttingDown("this process is stopping")
-        if self.in_flight > self.limits.max_in_flight:
-            raise Overloaded("too many deliveries are in flight")
+        self._check_slots()  # here as well: a body that nobody will look at need not be read
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise EncodingUnsupported("the body must not be compressed")
         if (request.content_length or 0) > self.limits.max_body_bytes:
@@ -195,11 +199,11 @@ class Receiver:
         return endpoint
 
     async def _body(self, request: web.Request, deadline: float) -> bytes:
+        size = self.limits.max_body_bytes if request.content_length is None else request.content_length
+        until = min(asyncio.get_running_loop().time() + BODY_SECONDS_MAX, deadline)
         try:
-            async with asyncio.timeout_at(min(asyncio.get_running_loop().time() + BODY_SECONDS_MAX, deadline)):
+            async with self.reading.body(size, until=until):
                 return await request.read()
-        except TimeoutError:
-            raise BodyTooSlow("the body did not come in time") from None
         except web.HTTPRequestEntityTooLarge:
             raise BodyTooLarge(f"the body is over {self.limits.max_body_bytes} bytes") from None
         except (ConnectionError, web.RequestPayloadError):
@@ -267,16 +271,20 @@ class Receiver:
         told.add(what)
         return True
 
-    def _enter(self) -> None:
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        self._check_slots()
         self.in_flight += 1
-        self.idle.clear()
         self.metrics.in_flight.set(self.in_flight)
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+            self.metrics.in_flight.set(self.in_flight)
 
-    def _leave(self) -> None:
-        self.in_flight -= 1
-        self.metrics.in_flight.set(self.in_flight)
-        if self.in_flight == 0:
-            self.idle.set()
+    def _check_slots(self) -> None:
+        if self.in_flight >= self.limits.max_in_flight:
+            raise Overloaded("too many deliveries are in flight")
 
 
 def build_app(receiver: Receiver) -> web.Application:

@@ -3,6 +3,7 @@
 One event loop uses one core. Forked before there is a loop or a thread, each worker is a receiver of its own.
 """
 
+import logging
 import os
 import signal
 import time
@@ -78,6 +79,7 @@ class Workers:
             _log.exception("worker.failed", worker=index)
             raise
         finally:
+            logging.shutdown()  # lines that are not written yet: what an exit without `os._exit` would see to
             # Never up into the master's stack: the worker's life ends here, whatever happened.
             os._exit(exit_code)
 

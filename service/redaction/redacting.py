@@ -23,9 +23,6 @@ _NOTHING: Final[Tree] = {}
 
 _STRIPES_SPELLING: Final = {"checkout_session": "checkout.session"}
 
-_CARRIED: Final = frozenset({"data", "object", "previous_attributes"})
-"""Below these stands what the field above holds: a list's members, and an event's object as it is and as it was."""
-
 _LINES: Final = "lines"
 _LINES_BY_KIND: Final = ("subscriptions", "prorations", "invoiceitems")
 """Until 2012-10-26 an invoice's lines were three lists in an object."""
@@ -152,7 +149,7 @@ class _Copying:
                 if kind is dict or kind is list:
                     copy: Any = kind()
                     target[name] = copy
-                    within = expected if name in _CARRIED else referred(types, name)
+                    within = expected if name == "data" else referred(types, name)
                     self._work.append((value, copy, below, today.get(name), within, hashed_below))
                 else:
                     target[name] = self._hash(value) if hashed_below else value

@@ -13,6 +13,8 @@ from typing import Any, Final, Literal
 import orjson
 import structlog
 
+from service.telemetry.lines import LineWriter
+
 VALUE_CHARS_MAX: Final = 2000
 """A longer value is cut: a hostile or broken value must not flood the log."""
 
@@ -20,6 +22,8 @@ UNREADABLE: Final = frozenset({"trace_id", "secret", "body_bytes", "api_version"
 """Fields that machines want on every line, and that make a line too long for a person's terminal."""
 
 _SECRETS: Final = re.compile(r"(whsec_|sk_live_|sk_test_|rk_live_|rk_test_)[A-Za-z0-9_]+|(://[^/\s:@]*):[^/\s@]+@")
+_MARKS: Final = ("whsec_", "k_live_", "k_test_", "://")
+"""One of these is in everything that `_SECRETS` matches."""
 
 
 def configure(format_: Literal["auto", "json", "console"], level: str) -> None:
@@ -48,7 +52,7 @@ def configure(format_: Literal["auto", "json", "console"], level: str) -> None:
             structlog.processors.JSONRenderer(serializer=_serialize),
         ]
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _handler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, _library_name],
@@ -70,6 +74,14 @@ def configure(format_: Literal["auto", "json", "console"], level: str) -> None:
     )
 
 
+def _handler() -> logging.Handler:
+    """To stderr. Where that is no file of the system's, but a variable, there is nothing to wait for."""
+    try:
+        return LineWriter(sys.stderr.fileno())
+    except (AttributeError, OSError):  # there is none at all, or it is no file
+        return logging.StreamHandler(sys.stderr)
+
+
 def _library_name(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
     record = event.get("_record")
     if isinstance(record, logging.LogRecord):
@@ -86,15 +98,18 @@ def _mask(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Map
 
 
 def _masked(value: Any) -> Any:
-    match value:
-        case str():
-            return _SECRETS.sub(r"\1\2***@" if "://" in value else r"\1***", value)[:VALUE_CHARS_MAX]
-        case Mapping():
-            return {key: _masked(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_masked(item) for item in value]
-        case _:
-            return value
+    if isinstance(value, str):
+        # Looked for as fixed strings first, which is much cheaper than the pattern: hardly any value has one.
+        if any(mark in value for mark in _MARKS):
+            value = _SECRETS.sub(r"\1\2***@" if "://" in value else r"\1***", value)
+        return value[:VALUE_CHARS_MAX]
+    if value is None or isinstance(value, (int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {key: _masked(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_masked(item) for item in value]
+    return value
 
 
 def _serialize(event: Any, **_: Any) -> str:

@@ -4,14 +4,18 @@ Label values come from closed sets (outcomes are error tags, endpoints and topic
 payload: an attacker who chose them could make a scrape take seconds.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.gc_collector import GCCollector
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from service import __version__
+from service.telemetry.lines import dropped_lines
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _AGE_SECONDS: Final = (1, 2, 5, 10, 30, 60, 300, 900, 3600, 21_600, 86_400, 259_200)
@@ -27,7 +31,19 @@ def registry() -> CollectorRegistry:
     Gauge("stripe_ingest_build_info", "The running version; always 1.", ["version"], registry=created).labels(
         __version__
     ).set(1)
+    created.register(_LogLines())
     return created
+
+
+class _LogLines(Collector):
+    """What became of this process's log lines."""
+
+    def collect(self) -> Iterable[Metric]:
+        dropped = CounterMetricFamily(
+            "stripe_ingest_log_lines_dropped", "Log lines dropped, since stderr was not read fast enough or at all."
+        )
+        dropped.add_metric([], dropped_lines())
+        return [dropped]
 
 
 class ReceiverMetrics:
@@ -67,7 +83,14 @@ class ReceiverMetrics:
             registry=registry,
         )
         self.in_flight = Gauge(
-            "stripe_ingest_in_flight_deliveries", "Deliveries that are being worked on.", registry=registry
+            "stripe_ingest_in_flight_deliveries",
+            "Deliveries that are being worked on, their body read.",
+            registry=registry,
+        )
+        self.connections_refused = Counter(
+            "stripe_ingest_connections_refused_total",
+            "Connections closed at once, since too many were open.",
+            registry=registry,
         )
         self.events = Counter(
             "stripe_ingest_events_total", "Events accepted, by category.", ["category"], registry=registry

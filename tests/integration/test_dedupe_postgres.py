@@ -264,6 +264,29 @@ async def test_a_connection_that_the_server_cuts_is_replaced(harness: PostgresHa
     await eventually(answered, what="the store has a new connection")
 
 
+async def test_connections_to_a_server_that_was_demoted_are_given_up_at_the_first_refusal(
+    harness: PostgresHarness,
+) -> None:
+    pool = harness.store._pool
+    async with pool.acquire() as one, pool.acquire() as other:
+        for connection in (one, other):
+            await connection.execute("SET default_transaction_read_only = on")
+
+    with pytest.raises(DedupeUnavailable, match="ReadOnly"):
+        await claim(harness, "evt_1", owner="a")
+
+    assert await asyncio.gather(*(claim(harness, f"evt_{number}", owner="a") for number in range(2, 6))) == [NEW] * 4
+
+
+async def test_a_connection_is_given_back_without_another_round_trip(harness: PostgresHarness) -> None:
+    await claim(harness, "evt_1", owner="a")
+
+    last = "SELECT query FROM pg_stat_activity WHERE application_name = 'stripe-ingest dedupe' AND datname = $1"
+    database = await harness.connection.fetchval("SELECT current_database()")
+    (query,) = [row["query"] for row in await harness.connection.fetch(last, database)]
+    assert "INSERT INTO dedupe_claims" in query
+
+
 async def test_a_call_that_is_given_up_gives_its_connection_back(harness: PostgresHarness) -> None:
     async with harness.connection.transaction():
         await harness.connection.execute("LOCK TABLE dedupe_claims")

@@ -35,9 +35,11 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "receiver.http": (
-        CORE | {"config", "normalize", "receiver.ingest", "receiver.skew", "telemetry"},
+        CORE | {"config", "normalize", "receiver.ingest", "receiver.reading", "receiver.skew", "telemetry"},
         {"aiohttp", "orjson", "structlog"},
     ),
+    "receiver.reading": ({"errors"}, set()),
+    "receiver.accepting": (set(), {"aiohttp"}),
     "receiver.skew": ({"telemetry"}, {"structlog"}),
     "receiver.workers": ({"errors"}, {"structlog"}),
     "receiver": (set(), set()),

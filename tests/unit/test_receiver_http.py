@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
+from aiohttp import web
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
@@ -15,7 +16,8 @@ from service.adapters.dedupe_memory import MemoryDedupeStore
 from service.clock import SystemClock
 from service.errors import BrokerUnavailable, PublishOutcomeUnknown, PublishRefused, RecordTooLarge
 from service.events import Endpoint, Secret
-from service.receiver.http import Limits, Receiver
+from service.receiver.accepting import accepting
+from service.receiver.http import RUNNER_OPTIONS, Limits, Receiver, build_app
 from service.signature import sign
 from tests.support.receiving import LIMITS, ScriptedPublisher, post, raw_exchange, receiver, serving
 from tests.support.waiting import eventually
@@ -318,6 +320,49 @@ async def test_above_the_bound_of_deliveries_in_flight_the_answer_is_503_at_once
         assert (await client.deliver(body("evt_3")))[1]["error"] == "overloaded"
         publisher.gate.set()
         assert {answer["status"] for _, answer in await asyncio.gather(*waiting)} == {"accepted"}
+
+
+async def test_bodies_that_do_not_come_keep_no_delivery_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.receiver.http.BODY_SECONDS_MAX", 30.0)
+    given, publisher = made(Limits(max_body_bytes=1000, max_in_flight=2, answer_timeout_seconds=30))
+    slow = b"POST /webhooks/live HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nonly this"
+    async with serving(given) as url, aiohttp.ClientSession() as session, asyncio.TaskGroup() as slow_ones:
+        client = Client(session, url, given, publisher)
+        strangers = [slow_ones.create_task(raw_exchange(url, slow)) for _ in range(20)]
+        await eventually(lambda: client.counted("live", "overloaded") == 12, what="all but eight sent away")
+
+        answers = [await client.deliver(body(f"evt_{n}")) for n in range(20)]
+        assert {status for status, _ in answers} == {200}
+        assert sum(stranger.done() for stranger in strangers) >= 12
+
+        for stranger in strangers:
+            stranger.cancel()
+
+
+async def test_a_connection_above_the_bound_is_refused_and_one_that_ends_makes_room() -> None:
+    given, publisher = made()
+    refused: list[int] = []
+    runner = web.AppRunner(build_app(given), shutdown_timeout=1, **RUNNER_OPTIONS)
+    await runner.setup()
+    accept = accepting(runner, most=2, refused=lambda: refused.append(1))
+    listener = await asyncio.get_running_loop().create_server(accept, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    try:
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+
+        head, _, answer = (await raw_exchange(url, b"")).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert (orjson.loads(answer)["error"], refused) == ("overloaded", [1])
+
+        idle[0][1].close()
+        await eventually(lambda: len(runner.server.connections if runner.server else ()) == 1, what="room")
+        async with aiohttp.ClientSession() as session:
+            assert (await Client(session, url, given, publisher).deliver(body()))[0] == 200
+        idle[1][1].close()
+    finally:
+        listener.close()
+        await runner.cleanup()
 
 
 async def test_the_answer_comes_within_its_budget_whatever_the_broker_does() -> None:
