@@ -1,0 +1,345 @@
+"""Receivers and consumers as processes: production code, composed as for production, killed, stopped and started."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, cast
+
+import msgspec
+from aiohttp import web
+from multidict import CIMultiDict
+from prometheus_client import CollectorRegistry
+
+from service.adapters.memory_kafka import MemoryKafka
+from service.consumer.loop import Consumer, ConsumerLimits
+from service.events import Endpoint, Secret
+from service.projections import PROJECTIONS
+from service.receiver.dedupe import Deduplicator
+from service.receiver.http import Limits, Receiver
+from service.receiver.ingest import Ingest
+from service.records import Topics, dead_letter, decode
+from service.telemetry.metrics import ReceiverMetrics
+from service.telemetry.observers import DedupeMetricsObserver
+from tests.simulation.faults import Fault
+from tests.simulation.history import Attempt
+from tests.simulation.loop import Tasks, VirtualClock, owned_by
+from tests.simulation.twins import (
+    CountingStore,
+    DedupeClient,
+    Fate,
+    ForgetfulDedupeStore,
+    Fuse,
+    Server,
+    SimulatedDatabase,
+    SimulatedPublisher,
+    SimulatedSource,
+    Site,
+    StoreClient,
+)
+from tests.support.memory_log import SeenByObserver
+
+TOPICS: Final = Topics("stripe")
+LEASE_SECONDS: Final = 30.0
+ANSWER_SECONDS: Final = 8.0
+"""`receiver.answer_timeout_seconds`."""
+STOP_SECONDS_MAX: Final = 120.0
+"""No process may need longer to stop when it is asked to."""
+DEDUPE_SECONDS: Final = 0.1
+SHUTDOWN_SECONDS: Final = 25.0
+"""`receiver.shutdown_timeout_seconds`."""
+
+_LIMITS: Final = Limits(max_body_bytes=1_048_576, max_in_flight=64, answer_timeout_seconds=ANSWER_SECONDS)
+_METRICS: Final = ReceiverMetrics(CollectorRegistry())
+"""Of all receivers of all histories: nothing is decided by a metric."""
+
+
+@dataclass(slots=True)
+class Platform:
+    """What processes are connected to."""
+
+    site: Site
+    kafka: MemoryKafka
+    broker: Server
+    dedupe: ForgetfulDedupeStore
+    dedupe_server: Server
+    databases: Mapping[str, SimulatedDatabase]
+    database_server: Server
+    refused: Mapping[str, set[str]]
+    """Projection → events whose rows its database refuses."""
+    endpoints: Sequence[Endpoint]
+
+
+class _Process:
+    """Alive or not; started again some time after it has died."""
+
+    def __init__(self, name: str, platform: Platform) -> None:
+        self.name = name
+        self.platform = platform
+        self.site = platform.site
+        self.stopping = False
+        self.retired = False
+        self.fuse = Fuse(self.crash)
+        self.tasks = Tasks(name)
+        self.tasks.alive = False
+
+    @property
+    def alive(self) -> bool:
+        return self.tasks.alive
+
+    def light(self, calls: int, fate: Fate) -> None:
+        """Have it die at one of its next calls."""
+        self.fuse.calls, self.fuse.fate = calls, fate
+
+    def start(self) -> None:
+        """Begin with nothing in memory."""
+        if self.alive or self.retired:
+            return
+        self.site.disturb()
+        self.stopping = False
+        self.fuse.calls = None
+        self.tasks = Tasks(self.name)
+        with owned_by(self.tasks):
+            self.begin()
+
+    def crash(self) -> None:
+        """Die at once. Somebody starts it again."""
+        if not self.alive:
+            return
+        self.site.disturb()
+        self.site.history.tell(self.name, "is killed")
+        self.tasks.kill()
+        self.end()
+        self.site.later(self.site.chaos.chance.uniform(0.2, 20), self.start)
+
+    async def restart(self, pause: float) -> None:
+        """Stop as one is asked to, then start again."""
+        if not self.alive or self.stopping:
+            return
+        self.site.history.tell(self.name, "is asked to stop")
+        await self.stop()
+        self.site.later(pause, self.start)
+
+    async def stop(self) -> None:
+        """Stop as one is asked to, which has a bound."""
+        self.stopping = True
+        tasks = self.tasks
+        with owned_by(tasks):
+            finishing = asyncio.create_task(self.finish())
+        done, _ = await asyncio.wait([finishing], timeout=STOP_SECONDS_MAX)
+        if not done:
+            self.site.history.overdue.append(f"{self.name} has not stopped in {STOP_SECONDS_MAX:.0f} s")
+        elif tasks.alive and (failure := finishing.exception()) is not None:
+            self.site.history.overdue.append(f"{self.name} failed to stop: {failure!r}")
+        if tasks is self.tasks and tasks.alive:
+            tasks.kill()
+            self.end()
+
+    def begin(self) -> None:
+        raise NotImplementedError
+
+    def end(self) -> None:
+        raise NotImplementedError
+
+    async def finish(self) -> None:
+        raise NotImplementedError
+
+
+class _Request:
+    """As much of an HTTP request as the receiver looks at."""
+
+    def __init__(self, path: str, body: bytes, signature: str | None) -> None:
+        headers = {"Content-Type": "application/json; charset=utf-8", "Content-Length": str(len(body))}
+        if signature is not None:
+            headers["Stripe-Signature"] = signature
+        self.method = "POST"
+        self.path = path
+        self.remote = "127.0.0.1"
+        self.content_length = len(body)
+        self.headers = CIMultiDict(headers)
+        self.raw_headers = tuple((name.encode(), value.encode()) for name, value in headers.items())
+        self._body = body
+
+    async def read(self) -> bytes:
+        return self._body
+
+
+class ReceiverProcess(_Process):
+    """One receiver."""
+
+    def __init__(self, name: str, platform: Platform) -> None:
+        super().__init__(name, platform)
+        self.clock = VirtualClock(self.site.loop)
+        self.receiver: Receiver
+        self.deduplicator: Deduplicator
+        self._handling: dict[asyncio.Task[web.Response], None] = {}
+
+    def begin(self) -> None:
+        platform, site = self.platform, self.site
+        self._handling = {}
+        self.deduplicator = Deduplicator(
+            DedupeClient(site, platform.dedupe, platform.dedupe_server, self.fuse),
+            DedupeMetricsObserver(_METRICS),
+            timeout_seconds=DEDUPE_SECONDS,
+        )
+        self.receiver = Receiver(
+            endpoints={endpoint.path: endpoint for endpoint in platform.endpoints},
+            ingest=Ingest(
+                publisher=SimulatedPublisher(site, platform.kafka, platform.broker, self.fuse, self.name),
+                deduplicator=self.deduplicator,
+                clock=self.clock,
+                topics=TOPICS,
+                include_raw=False,
+                tolerance_seconds=300,
+            ),
+            limits=_LIMITS,
+            metrics=_METRICS,
+        )
+
+    def end(self) -> None:
+        """What was in memory is unreachable."""
+
+    async def finish(self) -> None:
+        self.receiver.draining = True
+        if self._handling:
+            await asyncio.wait(tuple(self._handling), timeout=SHUTDOWN_SECONDS)
+        await self.deduplicator.close(timeout_seconds=SHUTDOWN_SECONDS)
+
+    def serve(self, path: str, body: bytes, signature: str | None, attempt: Attempt) -> asyncio.Task[web.Response]:
+        """Handle a request in this process."""
+        attempt.receiver, attempt.reached = self.name, self.site.loop.time()
+        tasks = self.tasks
+
+        async def handle() -> web.Response:
+            try:
+                response = await self.receiver.handle(cast("web.Request", _Request(path, body, signature)))
+            except asyncio.CancelledError:
+                attempt.receiver_died = not tasks.alive
+                attempt.cancelled = True
+                raise
+            attempt.ended = self.site.loop.time()
+            attempt.status = response.status
+            said = msgspec.json.decode(cast("bytes", response.body))
+            attempt.said = said.get("status") or said.get("error")
+            self.site.history.tell(
+                self.name, f"answers {attempt.status} {attempt.said} to {attempt.event_id} at {attempt.endpoint}"
+            )
+            return response
+
+        with owned_by(tasks):
+            handling = asyncio.create_task(handle())
+        self._handling[handling] = None
+        under_way = self._handling
+        handling.add_done_callback(lambda _: under_way.pop(handling))
+        return handling
+
+
+class ConsumerProcess(_Process):
+    """One member of a projection's consumer group."""
+
+    def __init__(self, name: str, projection: str, platform: Platform) -> None:
+        super().__init__(name, platform)
+        self.projection = projection
+        self.group = TOPICS.group(projection)
+        self.failures: list[str] = []
+        self.source: SimulatedSource
+        self._stop: asyncio.Event
+        self._running: asyncio.Task[None]
+
+    def begin(self) -> None:
+        platform, site = self.platform, self.site
+        projection = PROJECTIONS[self.projection]
+        database = platform.databases[self.projection]
+        store = CountingStore(
+            projection, consumer_group=self.group, cluster_id=platform.kafka.cluster_id, database=database
+        )
+        store.refused = platform.refused[self.projection]
+        store.watched_by(site.history, database)
+        self.source = SimulatedSource(
+            site,
+            platform.kafka,
+            platform.broker,
+            self.fuse,
+            group=self.group,
+            topics=[TOPICS.of(category) for category in projection.categories],
+        )
+        self._stop = asyncio.Event()
+        consumer = Consumer(
+            self.projection,
+            self.source,
+            StoreClient(site, store, platform.database_server, self.fuse, self.name),
+            SimulatedPublisher(site, platform.kafka, platform.broker, self.fuse, self.name),
+            decode=decode,
+            build_dead_letter=partial(dead_letter, topics=TOPICS, consumer_group=self.group),
+            observer=SeenByObserver(),
+            clock=VirtualClock(site.loop),
+            limits=ConsumerLimits(fetch_wait=10.0, lag_interval=60.0),
+            jitter=site.chaos.chance.uniform,
+        )
+        self._running = asyncio.create_task(self._supervised(consumer, self._stop))
+
+    async def _supervised(self, consumer: Consumer, stop: asyncio.Event) -> None:
+        """Run it; where it gives up, the process ends and is started anew."""
+        try:
+            await consumer.run(stop)
+        except Exception as failure:  # noqa: BLE001 - whatever it was, a supervisor restarts it
+            self.failures.append(type(failure).__name__)
+            self.site.history.tell(self.name, f"gives up: {failure!r}")
+            self.crash()
+
+    def end(self) -> None:
+        """The group notices when the session has timed out."""
+        source = self.source
+        self.site.later(self.site.chaos.chance.uniform(0, 45), lambda: self.platform.kafka.leave(source))
+
+    async def finish(self) -> None:
+        self._stop.set()
+        self.site.disturb()
+        self.source.interrupt()
+        await asyncio.wait([self._running])
+        await self.source.close()
+
+
+def lives(
+    processes: Sequence[_Process], site: Site, crash: Fault, restart: Fault, moments: Callable[[], float]
+) -> Sequence[Awaitable[None]]:
+    """The deaths that the seed has planned for some processes."""
+    planned: list[Awaitable[None]] = []
+    for process in processes:
+        if site.chaos.on(crash):
+            planned += [_die(process, site, crash, moments()) for _ in range(site.chaos.chance.randint(1, 3))]
+        if site.chaos.on(restart):
+            planned.append(_restart(process, site, restart, moments()))
+    return planned
+
+
+async def _die(process: _Process, site: Site, fault: Fault, moment: float) -> None:
+    chance = site.chaos.chance
+    fate = chance.choice(tuple(Fate))
+    calls = chance.randint(1, 4)
+    at_once = chance.random() < 0.3
+    await asyncio.sleep(moment)
+    if not process.alive:
+        return
+    site.chaos.happened(fault)
+    if at_once:
+        process.crash()
+    else:
+        process.light(calls, fate)
+
+
+async def _restart(process: _Process, site: Site, fault: Fault, moment: float) -> None:
+    await asyncio.sleep(moment)
+    if process.alive:
+        site.chaos.happened(fault)
+        await process.restart(site.chaos.chance.uniform(0.1, 10))
+
+
+def endpoint(name: str, mode: str) -> Endpoint:
+    """An endpoint with a secret of its own."""
+    return Endpoint(
+        name=name,
+        path=f"/webhooks/{name}",
+        secrets=(Secret(f"whsec_{name}_of_the_simulation"),),
+        mode="live" if mode == "live" else "test",
+    )
