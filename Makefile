@@ -7,7 +7,7 @@ DATA   ?= .stripe-ingest
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run psql test bench fuzz simulate-faults corpus-report check fmt lint types lock lock-check clean
+.PHONY: help setup run psql test bench fuzz simulate-faults simulate-outages corpus-report check fmt lint types lock lock-check clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ fuzz: setup ## Fuzz everything between the socket and the row with a million inp
 
 simulate-faults: setup ## Play histories full of faults in virtual time and check every promise (SEEDS=10000)
 	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000)
+
+simulate-outages: setup ## 72 simulated hours with an outage of each part in turn, and how long each recovery took
+	@$(BIN)/python -m tests.simulation.outages
 
 corpus-report: setup ## Hold every field of every stored event against its source (REPORT_ARGS="folder …")
 	@$(BIN)/python -m tests.oracle.report $(REPORT_ARGS)

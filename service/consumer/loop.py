@@ -351,10 +351,11 @@ class Consumer:
         if self._clock.monotonic() < self._belief_due:
             return
         self._belief_due = self._clock.monotonic() + self._limits.recheck
-        lost = [p for p in partitions if await self._store.next_offset(p) != self._stored.get(p)]
-        if lost:
-            self._source.unposition(lost)
-            raise FenceLost(f"the database does not have what we applied of {len(lost)} partitions")
+        for partition in partitions:
+            if await self._store.next_offset(partition) != self._stored.get(partition):
+                # At once: asked again or not, a store that has said "nothing yet" lets the next batch begin there.
+                self._source.unposition([partition])
+                raise FenceLost(f"the database does not have what we applied of {partition}")
 
 
 def _where(partition: Partition) -> dict[str, str | int]:
