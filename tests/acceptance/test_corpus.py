@@ -14,11 +14,11 @@ import orjson
 import pytest
 
 from service.signature import sign
-from tests.support.corpus import CORPUS, Payload, payloads
+from tests.support.corpus import CORPUS, Payload, needs_corpus, payloads
 from tests.support.deployment import LIVE_SECRET, TEST_SECRET, Deployment
 
 pytestmark = [
-    pytest.mark.skipif(not CORPUS.is_dir(), reason="../shared/events is not there"),
+    needs_corpus,
     pytest.mark.timeout(300),
 ]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-import atheris  # type: ignore[import-untyped]
+import atheris
 
 INSTRUMENTED: Final = ("service.normalize", "service.contract", "service.records", "service.signature")
 BODY_BYTES_MAX: Final = 64 * 1024
@@ -36,7 +36,7 @@ def fuzz(runs: int, seed: int, corpus: Path, report: Path) -> None:
             os._exit(0)
 
     def mutate(data: bytes, max_size: int, child_seed: int) -> bytes:
-        random = Random(child_seed)  # noqa: S311 - inputs, not secrets
+        random = Random(child_seed)
         if random.random() < 0.5:
             return mutated(data, random)[:max_size]
         return bytes(atheris.Mutate(data, max_size))

@@ -6,7 +6,6 @@ on every machine and every day.
 
 import gc
 import sys
-import time
 import tracemalloc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -217,17 +216,3 @@ def show(points: list[Point]) -> str:
     worst = max(points, key=lambda point: point.cpu_ns)
     lines.append(f"worst: {worst.family} of {worst.size:,} bytes, {worst.cpu_ns / 1e6:.1f} ms of process CPU time")
     return "\n".join(lines)
-
-
-def main() -> int:
-    """Measure and print; 1 where some family grows faster than its size."""
-    started = time.monotonic()
-    points = table()
-    print(show(points))  # noqa: T201 - a command's output
-    faster = [family for family in FAMILIES if ratio(points, family) > RATIO_MAX]
-    print(f"{time.monotonic() - started:.0f} s; faster than linear: {', '.join(faster) or 'none'}")  # noqa: T201
-    return 1 if faster else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -49,7 +49,7 @@ _COVERAGE: Final = re.compile(rb"cov: (\d+) ft: (\d+) corp: (\d+)")
 def run_chunk(seed: int, chunk: int, inputs: int) -> Tally:
     """`inputs` inputs that depend on (seed, chunk) alone."""
     tally = Tally()
-    random = Random(f"{seed}/{chunk}")  # noqa: S311 - inputs, not secrets
+    random = Random(f"{seed}/{chunk}")
     bodies = seeds()
     for kind in random.choices(tuple(KINDS), tuple(KINDS.values()), k=inputs):
         body = random.choice(bodies)

@@ -29,7 +29,7 @@ def build(invalid: InvalidRecord) -> Record:
 
 def shop_log(payments: int) -> tuple[MemoryKafka, Sequence[Event]]:
     """Payments on one topic, their refunds, which know only the charge, on the other; all shuffled."""
-    dice = random.Random(7)  # noqa: S311 - a fixed shuffle
+    dice = random.Random(7)
     kafka = new_kafka()
     on_payments, on_refunds = [], []
     for n in range(payments):
@@ -128,7 +128,7 @@ async def test_backends_killed_all_the_time_lose_nothing_and_double_nothing(data
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_process_that_dies_anywhere_is_followed_by_one_that_goes_on(database_url: str, seed: int) -> None:
-    dice = random.Random(seed)  # noqa: S311 - repeatable crashes
+    dice = random.Random(seed)
     kafka, events = shop_log(150)
     async with site_on(database_url, kafka) as site:
         for _ in range(12):

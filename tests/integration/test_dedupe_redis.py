@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 import pytest
@@ -709,7 +709,7 @@ async def test_closing_does_not_wait_for_the_other_end_of_tls(certificate: Path,
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connected.append(writer)
         await reader.read(1)
-        writer.transport.pause_reading()  # type: ignore[attr-defined]  # of every transport that reads
+        cast(asyncio.Transport, writer.transport).pause_reading()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls) as listening:
         port = listening.sockets[0].getsockname()[1]

@@ -346,7 +346,7 @@ async def test_subscriptions_in_any_interleaving_of_three_processes_come_to_the_
 async def test_large_batches_over_the_same_payments_at_once_neither_deadlock_nor_lose_anything(
     world: PostgresWorld,
 ) -> None:
-    dice = random.Random(20261121)  # noqa: S311 - a fixed shuffle
+    dice = random.Random(20261121)
     events = [
         e
         for n in range(150)
@@ -464,7 +464,7 @@ SECRET = "4242-personal"
         ),
         pytest.param(PaymentIntent(payment_intent_id="pi_1", description=f"{SECRET}\ud800"), id="a lone surrogate"),
         pytest.param(
-            PaymentIntent(payment_intent_id=SECRET + random.Random(1).randbytes(3000).hex()),  # noqa: S311
+            PaymentIntent(payment_intent_id=SECRET + random.Random(1).randbytes(3000).hex()),
             id="an id too long for an index",
         ),
         pytest.param(PaymentIntent(payment_intent_id=f"{SECRET}\x00"), id="NUL in an id"),

@@ -79,7 +79,12 @@ class _Finder(MetaPathFinder):
     def __init__(self, codes: Mapping[str, tuple[Path, CodeType]]) -> None:
         self._codes = codes
 
-    def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:  # noqa: ARG002
+    def find_spec(
+        self,
+        name: str,
+        path: object = None,  # noqa: ARG002 -- the finder's own signature
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
         if name not in self._codes:
             return None
         file, code = self._codes[name]

@@ -7,7 +7,7 @@ moment do run. Real I/O, threads and other processes are refused, so the same se
 import asyncio
 from asyncio.events import AbstractEventLoop
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ TURNS_MAX: Final = 1_000_000
 
 def repeatable(seed: str | int) -> Random:
     """Chance that comes out the same each time."""
-    return Random(seed)  # noqa: S311 -- nothing is secret here
+    return Random(seed)
 
 
 class Deadlock(Exception):
@@ -100,7 +100,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._shuffled = shuffled
         self._selector = self
         self._clock_resolution = 1e-8  # a timer counts as due when its time has come, years from the begin as well
-        self.set_task_factory(_own)  # type: ignore[arg-type]
+        self.set_task_factory(_own)
         self.set_exception_handler(self._hear)
 
     def time(self) -> float:
@@ -155,7 +155,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         raise RealWorld("something wanted to listen")
 
 
-def _own(loop: AbstractEventLoop, coroutine: Coroutine[Any, Any, T], **options: Any) -> asyncio.Task[T]:
+def _own(
+    loop: AbstractEventLoop, coroutine: Coroutine[Any, Any, T] | Generator[Any, None, T], /, **options: Any
+) -> asyncio.Task[T]:
     task = asyncio.Task(coroutine, loop=loop, **options)
     tasks = _owner.get()
     if tasks is not None:

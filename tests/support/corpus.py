@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
+import pytest
 
 CORPUS: Final = Path(__file__).parents[3] / "shared" / "events"
+
+NO_CORPUS: Final = "no real payloads in shared/events beside the repository: nothing to read here"
+needs_corpus: Final = pytest.mark.skipif(not CORPUS.is_dir(), reason=NO_CORPUS)
 
 CREATED: Final = 1_700_000_000
 """What an event without a usable `created` gets."""

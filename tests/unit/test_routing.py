@@ -11,7 +11,7 @@ from service.normalize import category_of
 from service.normalize.event_types import CATALOGUE, SNAPSHOT_TYPES, THIN_TYPES
 from service.records import Topics
 from service.routing import advice, object_of, route, routes, suggestions
-from tests.support.corpus import CORPUS, payloads
+from tests.support.corpus import CORPUS, NO_CORPUS, payloads
 from tests.support.stripe_catalogue import object_types, related_object
 
 REFERENCE: Final = Path(__file__).parents[3] / "shared" / "reference" / "event_types.json"
@@ -94,7 +94,7 @@ def test_a_snapshot_events_object_is_one_that_stripe_has() -> None:
 
 def test_the_corpus_has_the_objects_that_are_told() -> None:
     if not CORPUS.is_dir():
-        pytest.skip("no corpus of real payloads in shared/events beside the repository: nothing to read here")
+        pytest.skip(NO_CORPUS)
     for payload in payloads():
         event = payload.event
         if event["object"] == "event" and event["type"] in CATALOGUE:

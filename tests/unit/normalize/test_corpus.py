@@ -10,7 +10,7 @@ import pytest
 from service.contract import DATA_TYPES, Charge, Event, Other, Subscription
 from service.events import Endpoint, Unprocessable
 from service.normalize import category_of, normalize
-from tests.support.corpus import CORPUS, Payload, payloads
+from tests.support.corpus import CORPUS, NO_CORPUS, Payload, payloads
 from tests.unit.normalize.building import at, endpoint, verified
 
 MONEY = {
@@ -77,7 +77,7 @@ def endpoint_of(payload: Payload) -> Endpoint:
 @pytest.fixture(scope="module")
 def corpus() -> tuple[Payload, ...]:
     if not CORPUS.is_dir():
-        pytest.skip("no corpus of real payloads in shared/events beside the repository: nothing to read here")
+        pytest.skip(NO_CORPUS)
     found = tuple(payloads())
     assert found
     return found

@@ -17,7 +17,7 @@ from tests.oracle.kinds import Fact, Parts, Table
 from tests.oracle.report import main, report_on
 from tests.oracle.samples import CREATED, Sample, outcome_of, own_samples, samples_below
 from tests.oracle.tree import without
-from tests.support.corpus import CORPUS
+from tests.support.corpus import CORPUS, NO_CORPUS
 
 STRUCTS = tuple(
     struct
@@ -29,7 +29,7 @@ STRUCTS = tuple(
 @pytest.fixture(scope="module")
 def corpus() -> tuple[Sample, ...]:
     if not CORPUS.is_dir():
-        pytest.skip("no corpus of real payloads in shared/events beside the repository: nothing to judge here")
+        pytest.skip(NO_CORPUS)
     found = tuple(samples_below(CORPUS))
     assert found
     return found

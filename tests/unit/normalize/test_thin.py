@@ -11,7 +11,7 @@ from service.normalize import normalize
 from service.normalize.event_types import CATALOGUE, PING, THIN_TYPES
 from service.records import Topics, encode
 from service.routing import object_of
-from tests.support.corpus import CORPUS, payloads
+from tests.support.corpus import CORPUS, NO_CORPUS, payloads
 from tests.unit.normalize.building import endpoint, normalized, verified
 
 TOPICS: Final = Topics("stripe")
@@ -75,7 +75,7 @@ def test_a_thin_event_that_names_no_object_is_keyed_by_its_account() -> None:
 
 def test_the_composed_thin_events_of_the_corpus_are_published() -> None:
     if not CORPUS.is_dir():
-        pytest.skip("no corpus of real payloads in shared/events beside the repository: nothing to read here")
+        pytest.skip(NO_CORPUS)
     seen = 0
     for payload in payloads():
         tree = payload.event

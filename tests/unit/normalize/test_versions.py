@@ -11,7 +11,7 @@ from tests.oracle.judge import Verdict, judge_data
 from tests.oracle.kinds import as_id
 from tests.oracle.samples import outcome_of, samples_below
 from tests.oracle.specimens import Node, snapshot
-from tests.support.corpus import CORPUS
+from tests.support.corpus import CORPUS, NO_CORPUS
 
 COMPOSED = CORPUS / "stripe+openapi-composed"
 
@@ -37,7 +37,7 @@ def rendered(tree: Any) -> dict[str, tuple[bytes, list[Any]]]:
 
 def test_the_composed_sets_say_the_same_in_every_version() -> None:
     if not COMPOSED.is_dir():
-        pytest.skip("no corpus of composed payloads in shared/events beside the repository: nothing to compare here")
+        pytest.skip(NO_CORPUS)
     versions: dict[str, list[tuple[str, Any]]] = defaultdict(list)
     for sample in samples_below(COMPOSED):
         version, _, name = sample.name.partition("/")

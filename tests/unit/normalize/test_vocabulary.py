@@ -11,7 +11,7 @@ from service.contract import Event
 from service.normalize import normalize
 from service.normalize.vocabulary import FIELDS, VOCABULARY, unknown_values
 from service.redaction import HASHED
-from tests.support.corpus import CORPUS, payloads
+from tests.support.corpus import CORPUS, NO_CORPUS, payloads
 from tests.support.stripe_catalogue import known_to_stripe
 from tests.unit.normalize.building import endpoint, event, normalized, verified
 
@@ -99,7 +99,7 @@ def test_every_kind_of_payment_method_details_is_known() -> None:
 
 def test_every_value_of_the_corpus_is_known() -> None:
     if not CORPUS.is_dir():
-        pytest.skip("no corpus of real payloads in shared/events beside the repository: nothing to read here")
+        pytest.skip(NO_CORPUS)
     news: dict[str, str] = {}
     for payload in payloads():
         mode = endpoint(mode="live" if payload.event.get("livemode") else "test")
