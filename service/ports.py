@@ -126,11 +126,12 @@ class RecordSource(Protocol):
 class Batch:
     """Decoded events and the offsets they move: applied together or not at all.
 
-    `events` may be fewer than the offsets passed over: invalid records are dead-lettered before.
+    `events` may be fewer than the offsets passed over: invalid records are dead-lettered before. `stored` is what the
+    caller believes the database to have, None for nothing yet: the fence compares it with what is there.
     """
 
     events: Sequence[ConsumedEvent]
-    fetched_from: Offsets
+    stored: Mapping[Partition, int | None]
     next_offsets: Offsets
 
 

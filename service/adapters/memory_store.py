@@ -49,7 +49,6 @@ class MemoryProjectionStore:
         self._projection = projection
         self._consumer_group = consumer_group
         self._cluster_id = cluster_id
-        self._unstarted: set[Partition] = set()
 
     async def next_offset(self, partition: Partition) -> int | None:
         """See `ports.ProjectionStore`."""
@@ -57,9 +56,7 @@ class MemoryProjectionStore:
             raise self.fail_before.popleft()
         stored = self.database.offsets.get((self._consumer_group, partition))
         if stored is None:
-            self._unstarted.add(partition)
             return None
-        self._unstarted.discard(partition)
         offset, cluster_id = stored
         if cluster_id != self._cluster_id:
             raise ForeignCluster(f"the stored offset of {partition} belongs to Kafka cluster {cluster_id}")
@@ -77,18 +74,15 @@ class MemoryProjectionStore:
             self.database.offsets[self._consumer_group, partition] = (offset, self._cluster_id)
         if self.fail_after:
             raise self.fail_after.popleft()
-        self._unstarted.difference_update(batch.next_offsets)
         return applied
 
     async def close(self) -> None:
         """Nothing to give back."""
 
     def _check_fence(self, batch: Batch) -> None:
-        for partition in batch.next_offsets:
-            stored = self.database.offsets.get((self._consumer_group, partition))
-            if stored is None and partition in self._unstarted:
-                continue
-            if stored != (batch.fetched_from[partition], self._cluster_id):
+        for partition, believed in batch.stored.items():
+            expected = None if believed is None else (believed, self._cluster_id)
+            if self.database.offsets.get((self._consumer_group, partition)) != expected:
                 raise FenceLost(f"another process has moved the offset of {partition}")
 
     def _apply(self, observed: Observed) -> Applied:

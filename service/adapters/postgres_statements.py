@@ -48,8 +48,8 @@ WITH mine AS MATERIALIZED (
     SELECT o.topic, o.partition, b.next_offset
     FROM consumer_offsets AS o
     JOIN unnest($3::text[], $4::integer[], $5::bigint[], $6::bigint[])
-      AS b (topic, partition, fetched_from, next_offset) USING (topic, partition)
-    WHERE o.consumer_group = $1 AND o.cluster_id = $2 AND o.next_offset = b.fetched_from
+      AS b (topic, partition, stored, next_offset) USING (topic, partition)
+    WHERE o.consumer_group = $1 AND o.cluster_id = $2 AND o.next_offset = b.stored
     ORDER BY o.topic, o.partition
     FOR UPDATE OF o
 )

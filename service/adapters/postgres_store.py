@@ -80,7 +80,6 @@ class PostgresProjectionStore:
         self._transaction_seconds = transaction_seconds
         self._tables = TABLES[projection.name]
         self._sql = statements_for(self._tables)
-        self._unstarted: set[Partition] = set()
 
     @classmethod
     async def open(
@@ -131,9 +130,7 @@ class PostgresProjectionStore:
             async with self._transaction() as connection:
                 row = await connection.fetchrow(OFFSET, self._consumer_group, partition.topic, partition.number)
         if row is None:
-            self._unstarted.add(partition)
             return None
-        self._unstarted.discard(partition)
         if row["cluster_id"] != self._cluster_id:
             raise ForeignCluster(foreign_cluster_message(partition, row["cluster_id"], self._cluster_id))
         return int(row["next_offset"])
@@ -150,7 +147,6 @@ class PostgresProjectionStore:
                 except _LocksGrew as grew:
                     wanted |= grew.needed
                 else:
-                    self._unstarted.difference_update(batch.next_offsets)
                     return applied
         raise StoreUnavailable(f"others kept adding links to the ids of a batch, {LOCK_ATTEMPTS} times")
 
@@ -203,32 +199,33 @@ class PostgresProjectionStore:
 
     async def _move_offsets(self, connection: _Connection, batch: Batch) -> None:
         """The fence. It comes first: whoever has lost it does no work, and waits for nobody's rows."""
-        partitions = sorted(batch.next_offsets)
-        moved = await connection.fetch(
-            OFFSETS_MOVE,
-            self._consumer_group,
-            self._cluster_id,
-            [p.topic for p in partitions],
-            [p.number for p in partitions],
-            [batch.fetched_from[p] for p in partitions],
-            [batch.next_offsets[p] for p in partitions],
-        )
-        rest = set(partitions) - {Partition(topic, number) for topic, number in moved}
-        # Only who was told that there is no row may make it: where one vanished (a failover that lost its last
-        # transactions), the partition must be read from its start again.
-        begun = sorted(rest & self._unstarted)
-        if begun:
-            made = await connection.fetch(
+        moving = sorted(p for p, stored in batch.stored.items() if stored is not None)
+        beginning = sorted(p for p, stored in batch.stored.items() if stored is None)
+        settled: list[asyncpg.Record] = []
+        if moving:
+            settled += await connection.fetch(
+                OFFSETS_MOVE,
+                self._consumer_group,
+                self._cluster_id,
+                [p.topic for p in moving],
+                [p.number for p in moving],
+                [batch.stored[p] for p in moving],
+                [batch.next_offsets[p] for p in moving],
+            )
+        if beginning:
+            # Only who believes that there is no row may make it: where one vanished (a failover that lost its last
+            # transactions), the partition must be read from its start again.
+            settled += await connection.fetch(
                 OFFSETS_BEGIN,
                 self._consumer_group,
                 self._cluster_id,
-                [p.topic for p in begun],
-                [p.number for p in begun],
-                [batch.next_offsets[p] for p in begun],
+                [p.topic for p in beginning],
+                [p.number for p in beginning],
+                [batch.next_offsets[p] for p in beginning],
             )
-            rest -= {Partition(topic, number) for topic, number in made}
-        if rest:
-            raise FenceLost("another process has moved the offsets of " + ", ".join(_name(p) for p in sorted(rest)))
+        lost = batch.stored.keys() - {Partition(topic, number) for topic, number in settled}
+        if lost:
+            raise FenceLost("another process has moved the offsets of " + ", ".join(_name(p) for p in sorted(lost)))
 
     async def _grow(self, connection: _Connection, observed: Observed) -> tuple[Known, Growth]:
         """What the database knows of the observed ids now, and what the observations add to that."""

@@ -271,7 +271,7 @@ class Consumer:
         next_offsets = {record.partition: record.next_offset for record in records}
         batch = Batch(
             events=events,
-            fetched_from={partition: self._positions[partition] for partition in next_offsets},
+            stored={partition: self._stored[partition] for partition in next_offsets},
             next_offsets=next_offsets,
         )
         applied = await self._insist(lambda: self._store.apply(batch))
@@ -353,7 +353,6 @@ class Consumer:
         self._belief_due = self._clock.monotonic() + self._limits.recheck
         for partition in partitions:
             if await self._store.next_offset(partition) != self._stored.get(partition):
-                # At once: asked again or not, a store that has said "nothing yet" lets the next batch begin there.
                 self._source.unposition([partition])
                 raise FenceLost(f"the database does not have what we applied of {partition}")
 

@@ -252,10 +252,11 @@ class Deduplicator:
         claim = flight.claim
         # One that we gave up waiting for may reach the store yet; a release that overtook it would release nothing.
         await asyncio.wait([claim])
-        if claim.cancelled():
+        if claim.cancelled() or claim.exception() is not None:
+            # It may have been made all the same, and then runs out by itself. But an earlier flight of this process may
+            # as well have left it standing, because its record may be in the log; the owner token is the same.
             return
-        # A claim whose call failed may have been made all the same.
-        if claim.exception() is not None or claim.result() is ClaimState.NEW:
+        if claim.result() is ClaimState.NEW:
             await asyncio.wait([self._releases.ask(key)])
 
     def _is_recent(self, key: ClaimKey) -> bool:

@@ -158,7 +158,7 @@ async def apply(running: Servers, records: Sequence[ConsumedRecord], *, batch: i
             for begin in range(0, len(records), batch):
                 events = decoded(records[begin : begin + batch])
                 end = begin + len(events)
-                applied += (await store.apply(Batch(events, {PARTITION: begin}, {PARTITION: end}))).applied
+                applied += (await store.apply(Batch(events, {PARTITION: begin or None}, {PARTITION: end}))).applied
             return measured(applied)
         finally:
             await store.close()

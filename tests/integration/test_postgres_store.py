@@ -218,7 +218,7 @@ async def test_two_objects_whose_links_are_known_do_not_overwrite_their_payments
     behind = await started(await world.store(), REFUNDS)
     await ahead.apply(batch(known))
     paused = Paused(ahead, monkeypatch, before="_upsert")
-    one = asyncio.create_task(ahead.apply(batch(updates[:1], fetched_from=3)))
+    one = asyncio.create_task(ahead.apply(batch(updates[:1], stored=3)))
     await asyncio.wait_for(paused.reached.wait(), 20)
     other = asyncio.create_task(behind.apply(batch(updates[1:], partition=REFUNDS)))
     await eventually(lambda: blocked_or_done(world, other), what="the second waits for the first, or has overtaken it")
@@ -292,7 +292,7 @@ async def assert_any_interleaving_comes_to_the_oracle(
     async def work(store: PostgresProjectionStore, mine: Iterable[Sequence[Event]]) -> None:
         offset = 0
         for some in mine:
-            await store.apply(batch((replace(e, account=account) for e in some), fetched_from=offset))
+            await store.apply(batch((replace(e, account=account) for e in some), stored=offset or None))
             offset += len(some)
 
     async with world_on(url) as world:
@@ -361,7 +361,7 @@ async def test_large_batches_over_the_same_payments_at_once_neither_deadlock_nor
     async def work(store: PostgresProjectionStore) -> None:
         mine = dice.sample(events, len(events))
         for begin in range(0, len(mine), 90):
-            await store.apply(batch(mine[begin : begin + 90], fetched_from=begin))
+            await store.apply(batch(mine[begin : begin + 90], stored=begin or None))
 
     await asyncio.gather(*(work(store) for store in stores))
 
@@ -403,12 +403,12 @@ async def test_a_server_that_is_down_is_unavailable_and_the_same_batch_works_onc
     await store.apply(batch(LINK))
     await migrated_postgres.stop()
     with pytest.raises(StoreUnavailable):
-        await store.apply(batch(BY_CHARGE, fetched_from=1))
+        await store.apply(batch(BY_CHARGE, stored=1))
     with pytest.raises(StoreUnavailable):
         await store.next_offset(PAYMENTS)
     await migrated_postgres.start()
 
-    await store.apply(batch(BY_CHARGE, fetched_from=1))
+    await store.apply(batch(BY_CHARGE, stored=1))
 
     assert await store.next_offset(PAYMENTS) == 2
 
@@ -522,11 +522,11 @@ async def test_a_row_that_says_what_it_said_before_is_not_touched(
     await store.apply(batch([event("evt_2", intent(1), at=2)]))
     before = await world.connection.fetchrow("SELECT *, xmin::text FROM payments")
 
-    late = await store.apply(batch([event("evt_1", intent(1, "processing"), at=1)], fetched_from=1))
+    late = await store.apply(batch([event("evt_1", intent(1, "processing"), at=1)], stored=1))
 
     assert late.applied == 1
     assert await world.connection.fetchrow("SELECT *, xmin::text FROM payments") == before
-    await store.apply(batch([event("evt_3", intent(1, "canceled"), at=3)], fetched_from=2))
+    await store.apply(batch([event("evt_3", intent(1, "canceled"), at=3)], stored=2))
     after = await world.connection.fetchrow("SELECT * FROM payments")
     assert before is not None
     assert after is not None
@@ -554,7 +554,7 @@ async def test_items_that_a_subscription_has_no_more_are_removed_and_no_others(w
     await store.apply(
         batch(
             [histories.event("customer.subscription.updated", subscription(1, "si_2"), event_id="evt_3", second=1)],
-            fetched_from=2,
+            stored=2,
         )
     )
 

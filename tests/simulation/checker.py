@@ -26,7 +26,14 @@ from service.events import ConsumedEvent, ConsumedRecord, Position
 from service.projections import PROJECTIONS
 from service.records import decode
 from tests.simulation.history import Attempt, History, Publishing
-from tests.simulation.processes import ANSWER_SECONDS, DEDUPE_SECONDS, LEASE_SECONDS, TOPICS, Platform
+from tests.simulation.processes import (
+    ANSWER_SECONDS,
+    DEDUPE_SECONDS,
+    FROZEN_SECONDS_MAX,
+    LEASE_SECONDS,
+    TOPICS,
+    Platform,
+)
 from tests.simulation.stories import Story, Told
 from tests.support.histories import oracle_rows
 
@@ -140,18 +147,24 @@ class Checker:
         """Whether a correct receiver may have published again: the dedupe store could not know better."""
         if "unchecked" in (earlier.mark, later.mark):
             return True
-        claimed_at = earlier.begun - DEDUPE_SECONDS
+        claimed_at = self._asked_at(earlier)
         if any(claimed_at <= forgot <= later.begun for forgot in self._history.forgot):
             return True
         if self._elsewhere(earlier, later):
             return True
         forgot_at = max((at for at in self._history.forgot if at <= later.begun), default=-1.0)
         remembered = any(
-            forgot_at < at < later.begun - DEDUPE_SECONDS
+            forgot_at < at < self._asked_at(later)
             for key, at in self._history.confirms
             if key.id == identity[1] and (key.scope == "event") == (identity[0] != TOPICS.quarantine)
         )
         return not remembered and later.begun >= claimed_at + LEASE_SECONDS
+
+    def _asked_at(self, publishing: Publishing) -> float:
+        """When the dedupe store was asked before a publishing, at the earliest."""
+        begun = publishing.begun
+        still = self._history.stood_still(publishing.by, begun - FROZEN_SECONDS_MAX, begun)
+        return begun - DEDUPE_SECONDS - still
 
     def _elsewhere(self, earlier: Publishing, later: Publishing) -> bool:
         """A quarantined body is kept once for each endpoint that it came to."""
@@ -235,12 +248,15 @@ class Checker:
         who = f"{attempt.event_id} at {attempt.endpoint}, attempt {attempt.number}"
         if attempt.ended is None:
             yield f"{who}: no answer"
-        elif attempt.ended > attempt.reached + ANSWER_SECONDS + ANSWER_SLACK_SECONDS:
+        elif self._took(attempt.receiver, attempt.reached, attempt.ended) > ANSWER_SECONDS + ANSWER_SLACK_SECONDS:
             yield f"{who}: an answer after {attempt.ended - attempt.reached:.1f} s"
         elif attempt.said == "internal_error":
             yield f"{who}: {attempt.status} {attempt.said}"
         elif attempt.genuine and attempt.status != 200 and attempt.begun > self._healed_at + HEALING_SECONDS:
             yield f"{who}: {attempt.status} {attempt.said} at {attempt.begun:.0f}, all being well"
+
+    def _took(self, receiver: str | None, reached: float, ended: float) -> float:
+        return ended - reached - self._history.stood_still(receiver, reached, ended)
 
     def _unbounded(self) -> Sequence[str]:
         return self._history.overdue

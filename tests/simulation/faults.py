@@ -50,6 +50,8 @@ class Fault(StrEnum):
     RECEIVER_SKEW = "receiver: clock wrong"
     CONSUMER_CRASH = "consumer: killed"
     CONSUMER_RESTART = "consumer: stopped and started"
+    RECEIVER_FROZEN = "receiver: frozen for a while"
+    CONSUMER_FROZEN = "consumer: frozen for a while"
     # Between Stripe and the receivers
     REQUEST_LOST = "network: request lost"
     REQUEST_LATE = "network: request late"
@@ -73,12 +75,30 @@ _OF_STRIPE: Final = frozenset(
 )
 """What Stripe does on any day, and so in many histories."""
 
+
+def _likely(kind: Fault, share: float, side: frozenset[str]) -> float:
+    """How likely a history has this kind of fault."""
+    if side:
+        return 0.8 if kind.partition(":")[0] in side else 0.1
+    return max(share, 0.4) if kind in _OF_STRIPE else share
+
+
 _SHARES: Final[Sequence[float]] = (0.02, 0.1, 0.3)
 """How often a fault of a kind that is on strikes, where it can."""
 
 
+_SIDES: Final[Sequence[frozenset[str]]] = (
+    frozenset({"publish", "dedupe", "receiver", "stripe"}),
+    frozenset({"group", "source", "store", "consumer"}),
+)
+"""What is before a record is in the log, and what is after, by the first word of the kinds."""
+
+
 class Chaos:
-    """The seed's decisions. Each history has a random subset of the kinds, so that some are quiet enough to judge."""
+    """The seed's decisions. Each history has a random subset of the kinds, so that some are quiet enough to judge.
+
+    In some almost everything befalls one side: what needs three faults at once would else hardly ever happen.
+    """
 
     def __init__(self, chance: Random) -> None:
         self.chance = chance
@@ -86,10 +106,11 @@ class Chaos:
         self.healed = False
         """Set when nothing is to go wrong any more: then everything must come right."""
         share = chance.choice((0.0, 0.1, 0.3, 0.6))
+        side = chance.choice(_SIDES) if chance.random() < 0.3 else frozenset()
         self._shares = {
             kind: chance.choice(_SHARES) * (2 if kind in _OF_STRIPE else 1)
             for kind in Fault
-            if chance.random() < (max(share, 0.4) if kind in _OF_STRIPE else share)
+            if chance.random() < _likely(kind, share, side)
         }
 
     @classmethod

@@ -61,6 +61,8 @@ class History:
     """When the dedupe store lost writes."""
     stolen: list[str] = field(default_factory=list)
     """Leases that were released by who did not hold them: nothing kept a third from publishing once more."""
+    frozen: defaultdict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
+    """Process → from when until when it stood still."""
     regressions: list[str] = field(default_factory=list)
     double_effects: list[str] = field(default_factory=list)
     overdue: list[str] = field(default_factory=list)
@@ -74,6 +76,15 @@ class History:
     def tell(self, who: str, what: str) -> None:
         """One line."""
         self.lines.append(f"{self.loop.time():>12.3f}  {who:<14} {what}")
+
+    def stand_still(self, process: str, seconds: float) -> None:
+        """A process stands still from now on."""
+        self.frozen[process].append((self.loop.time(), self.loop.time() + seconds))
+
+    def stood_still(self, process: str | None, begin: float, end: float) -> float:
+        """For how many seconds of this time, at most, a process did not run."""
+        times = self.frozen[process] if process is not None else ()
+        return sum(max(0.0, min(until, end) - max(since, begin)) for since, until in times)
 
     def digest(self) -> str:
         """What two runs of one seed must have in common."""

@@ -5,6 +5,7 @@ moment do run. Real I/O, threads and other processes are refused, so the same se
 """
 
 import asyncio
+import heapq
 from asyncio.events import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterator
@@ -98,6 +99,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now = 0.0
         self._chance = chance
         self._shuffled = shuffled
+        self._frozen: dict[Tasks, list[asyncio.Handle]] = {}
         self._selector = self
         self._clock_resolution = 1e-8  # a timer counts as due when its time has come, years from the begin as well
         self.set_task_factory(_own)
@@ -118,7 +120,29 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._now = max(self._now, self._scheduled[0].when())
         elif self._shuffled and len(self._ready) > 1:
             self._shuffle()
+        if self._frozen:
+            self._hold_back()
         return ()
+
+    def freeze(self, tasks: Tasks) -> None:
+        """Stop a process where it stands, as SIGSTOP does: nothing of it runs, its timers included, until it thaws."""
+        self._frozen.setdefault(tasks, [])
+
+    def thaw(self, tasks: Tasks) -> None:
+        """Have it go on, with all that has come meanwhile, in order."""
+        self._ready.extend(self._frozen.pop(tasks, ()))
+
+    def _hold_back(self) -> None:
+        """Keep what belongs to frozen processes. Timers that are due come here first, as the loop itself has them."""
+        while self._scheduled and self._scheduled[0].when() <= self._now + self._clock_resolution:
+            timer = heapq.heappop(self._scheduled)
+            timer._scheduled = False  # type: ignore[attr-defined]
+            self._ready.append(timer)
+        for handle in tuple(self._ready):
+            held = self._frozen.get(handle._context.get(_owner))  # type: ignore[attr-defined]
+            if held is not None:
+                held.append(handle)
+                self._ready.remove(handle)
 
     def _shuffle(self) -> None:
         places = [place for place, handle in enumerate(self._ready) if _is_step(handle)]

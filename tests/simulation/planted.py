@@ -193,10 +193,11 @@ def _belief_not_checked() -> Sequence[Replacement]:
 def _commit_before_apply() -> Sequence[Replacement]:
     async def commit(self: Any, events: Sequence[ConsumedEvent], consumed: Sequence[ConsumedRecord]) -> Applied:
         next_offsets = {record.partition: record.next_offset for record in consumed}
-        fetched_from = {partition: self._positions[partition] for partition in next_offsets}
-        offsets = Batch((), fetched_from, next_offsets)
+        stored = {partition: self._stored[partition] for partition in next_offsets}
+        offsets = Batch((), stored, next_offsets)
         await self._insist(lambda: self._store.apply(offsets))
         self._positions |= next_offsets
+        self._stored |= next_offsets
         batch = Batch(events, next_offsets, next_offsets)
         applied: Applied = await self._insist(lambda: self._store.apply(batch))
         return applied

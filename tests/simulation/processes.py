@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from random import Random
 from typing import Final, cast
 
 import msgspec
@@ -46,6 +47,10 @@ ANSWER_SECONDS: Final = 8.0
 STOP_SECONDS_MAX: Final = 120.0
 """No process may need longer to stop when it is asked to."""
 DEDUPE_SECONDS: Final = 0.1
+FROZEN_SECONDS_MAX: Final = 60.0
+"""How long a process may stand still at a time: longer than a lease, and than a session of a consumer group."""
+SESSION_SECONDS: Final = 45.0
+"""After so long without a heartbeat a member is out of its group."""
 SHUTDOWN_SECONDS: Final = 25.0
 """`receiver.shutdown_timeout_seconds`."""
 
@@ -87,10 +92,6 @@ class _Process:
     def alive(self) -> bool:
         return self.tasks.alive
 
-    def light(self, calls: int, fate: Fate) -> None:
-        """Have it die at one of its next calls."""
-        self.fuse.calls, self.fuse.fate = calls, fate
-
     def start(self) -> None:
         """Begin with nothing in memory."""
         if self.alive or self.retired:
@@ -108,8 +109,7 @@ class _Process:
             return
         self.site.disturb()
         self.site.history.tell(self.name, "is killed")
-        self.tasks.kill()
-        self.end()
+        self._kill()
         self.site.later(self.site.chaos.chance.uniform(0.2, 20), self.start)
 
     async def restart(self, pause: float) -> None:
@@ -132,8 +132,22 @@ class _Process:
         elif tasks.alive and (failure := finishing.exception()) is not None:
             self.site.history.overdue.append(f"{self.name} failed to stop: {failure!r}")
         if tasks is self.tasks and tasks.alive:
-            tasks.kill()
-            self.end()
+            self._kill()
+
+    def _kill(self) -> None:
+        self.tasks.kill()
+        self.site.loop.thaw(self.tasks)
+        self.end()
+
+    def freeze(self, seconds: float) -> None:
+        """Stand still, and go on without having noticed."""
+        if not self.alive:
+            return
+        tasks, history = self.tasks, self.site.history
+        history.tell(self.name, f"stands still for {seconds:.1f} s")
+        history.stand_still(self.name, seconds)
+        self.site.loop.freeze(tasks)
+        self.site.later(seconds, lambda: self.site.loop.thaw(tasks))
 
     def begin(self) -> None:
         raise NotImplementedError
@@ -211,12 +225,7 @@ class ReceiverProcess(_Process):
         tasks = self.tasks
 
         async def handle() -> web.Response:
-            try:
-                response = await self.receiver.handle(cast("web.Request", _Request(path, body, signature)))
-            except asyncio.CancelledError:
-                attempt.receiver_died = not tasks.alive
-                attempt.cancelled = True
-                raise
+            response = await self.receiver.handle(cast("web.Request", _Request(path, body, signature)))
             attempt.ended = self.site.loop.time()
             attempt.status = response.status
             said = msgspec.json.decode(cast("bytes", response.body))
@@ -226,11 +235,19 @@ class ReceiverProcess(_Process):
             )
             return response
 
+        under_way = self._handling
+
+        def ended(handling: asyncio.Task[web.Response]) -> None:
+            del under_way[handling]
+            # Also where it never began, because the process stood still from the request to its death.
+            if handling.cancelled():
+                attempt.receiver_died = not tasks.alive
+                attempt.cancelled = True
+
         with owned_by(tasks):
             handling = asyncio.create_task(handle())
-        self._handling[handling] = None
-        under_way = self._handling
-        handling.add_done_callback(lambda _: under_way.pop(handling))
+            under_way[handling] = None
+            handling.add_done_callback(ended)
         return handling
 
 
@@ -267,7 +284,7 @@ class ConsumerProcess(_Process):
         consumer = Consumer(
             self.projection,
             self.source,
-            StoreClient(site, store, platform.database_server, self.fuse, self.name),
+            StoreClient(site, store, database, platform.database_server, fuse=self.fuse, name=self.name),
             SimulatedPublisher(site, platform.kafka, platform.broker, self.fuse, self.name),
             decode=decode,
             build_dead_letter=partial(dead_letter, topics=TOPICS, consumer_group=self.group),
@@ -292,6 +309,26 @@ class ConsumerProcess(_Process):
         source = self.source
         self.site.later(self.site.chaos.chance.uniform(0, 45), lambda: self.platform.kafka.leave(source))
 
+    def freeze(self, seconds: float) -> None:
+        """Without heartbeats its group goes on without it; it comes back when it hears of that."""
+        super().freeze(seconds)
+        if self.alive and seconds > SESSION_SECONDS and not self.source.zombie:
+            self.site.later(SESSION_SECONDS, partial(self.platform.kafka.leave, self.source))
+            self.lose_touch(seconds)
+
+    def lose_touch(self, seconds: float) -> None:
+        """Hear nothing of the group for a while, in which it may have dealt the partitions to others."""
+        source, kafka = self.source, self.platform.kafka
+        source.zombie = True
+
+        def come_back() -> None:
+            source.revive()
+            if not self.stopping and self.source is source and self.alive:
+                kafka.leave(source)
+                kafka.join(source)
+
+        self.site.later(seconds, come_back)
+
     async def finish(self) -> None:
         self._stop.set()
         self.site.disturb()
@@ -301,19 +338,36 @@ class ConsumerProcess(_Process):
 
 
 def lives(
-    processes: Sequence[_Process], site: Site, crash: Fault, restart: Fault, moments: Callable[[], float]
+    processes: Sequence[_Process],
+    site: Site,
+    *,
+    crash: Fault,
+    restart: Fault,
+    frozen: Fault,
+    moments: Callable[[], float],
 ) -> Sequence[Awaitable[None]]:
-    """The deaths that the seed has planned for some processes."""
+    """What the seed has planned to befall some processes."""
+    chance = site.chaos.chance
     planned: list[Awaitable[None]] = []
     for process in processes:
         if site.chaos.on(crash):
-            planned += [_die(process, site, crash, moments()) for _ in range(site.chaos.chance.randint(1, 3))]
+            planned += [_struck(process, site, crash, moments(), process.crash) for _ in range(chance.randint(1, 3))]
+        if site.chaos.on(frozen):
+            planned += [
+                _struck(process, site, frozen, moments(), partial(process.freeze, _standstill(chance)))
+                for _ in range(chance.randint(1, 3))
+            ]
         if site.chaos.on(restart):
             planned.append(_restart(process, site, restart, moments()))
     return planned
 
 
-async def _die(process: _Process, site: Site, fault: Fault, moment: float) -> None:
+def _standstill(chance: Random) -> float:
+    return chance.choice((chance.uniform(0.1, 10), chance.uniform(10, FROZEN_SECONDS_MAX)))
+
+
+async def _struck(process: _Process, site: Site, fault: Fault, moment: float, strike: Callable[[], None]) -> None:
+    """At once, or in the middle of one of its next calls, where it hurts most."""
     chance = site.chaos.chance
     fate = chance.choice(tuple(Fate))
     calls = chance.randint(1, 4)
@@ -323,9 +377,9 @@ async def _die(process: _Process, site: Site, fault: Fault, moment: float) -> No
         return
     site.chaos.happened(fault)
     if at_once:
-        process.crash()
+        strike()
     else:
-        process.light(calls, fate)
+        process.fuse.light(calls, fate, strike)
 
 
 async def _restart(process: _Process, site: Site, fault: Fault, moment: float) -> None:

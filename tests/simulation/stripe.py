@@ -93,6 +93,8 @@ class Stripe:
             if site.chaos.strikes(Fault.RESENT):
                 # Somebody sees it fail. What comes of it does not stop the automatic attempts.
                 await self._once(told, body, endpoint, site.loop.time() - told.at + site.chaos.chance.uniform(0.1, 25))
+            if site.chaos.strikes(Fault.RESENT_OFTEN):
+                await self._insist(told, body)
             if pause is not None:
                 await asyncio.sleep(pause * site.chaos.chance.uniform(0.9, 1.1))
         site.history.tell("stripe", f"gives {told.event_id} up at {endpoint.name}")
@@ -103,6 +105,16 @@ class Stripe:
         await asyncio.sleep(told.at + delay)
         if await self._attempt(told.event_id, body, endpoint):
             self.accepted.add(told.event_id)
+
+    async def _insist(self, told: Told, body: bytes) -> None:
+        """Somebody presses the button again and again, to either endpoint."""
+        chance = self._site.chaos.chance
+        begin = self._site.loop.time() - told.at
+        again = [
+            self._once(told, body, chance.choice(self._endpoints), begin + chance.uniform(0.1, 120))
+            for _ in range(chance.randint(3, 8))
+        ]
+        await asyncio.gather(*again)
 
     async def _malformed(self, told: Told, body: bytes, which: float) -> None:
         """Stripe signs something that is no event, and sends it until it is taken."""

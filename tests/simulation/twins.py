@@ -40,7 +40,7 @@ LATE_SECONDS: Final = 60.0
 
 
 class Fate(Enum):
-    """Where in a call its process dies."""
+    """Where in a call its process is struck."""
 
     BEFORE = "before it was sent"
     SENT = "before it was done"
@@ -75,11 +75,15 @@ class Site:
 
 @dataclass(slots=True)
 class Fuse:
-    """Kills a process at one of its calls to the outside: the `calls`th from now, at the stage `fate`."""
+    """Strikes a process at one of its calls to the outside: the `calls`th from now, at the stage `fate`."""
 
-    kill: Callable[[], None]
+    strike: Callable[[], None]
     calls: int | None = None
     fate: Fate = Fate.BEFORE
+
+    def light(self, calls: int, fate: Fate, strike: Callable[[], None]) -> None:
+        """Have it strike in so many calls."""
+        self.calls, self.fate, self.strike = calls, fate, strike
 
     def burn(self) -> Fate | None:
         """One more call; how it ends for the process, if this is the one."""
@@ -171,14 +175,14 @@ class Wire:
                 site.later(chaos.latency(), fail)
                 return
             if fate is Fate.SENT:
-                self._fuse.kill()
+                self._fuse.strike()
             try:
                 result = effect()
             except Exception as failure:  # noqa: BLE001 - the server's answer, whatever it is
                 site.later(chaos.latency(), lambda failed=failure: _refuse(answer, failed))  # type: ignore[misc]
                 return
             if fate is Fate.DONE:
-                self._fuse.kill()
+                self._fuse.strike()
             if answers:
                 site.later(chaos.latency(), lambda: _settle(answer, result))
 
@@ -200,22 +204,20 @@ class Wire:
             site.later(chaos.chance.uniform(0, 3), do)
         else:
             site.later(chaos.latency(), do)
-        if fate is Fate.BEFORE:
-            self._fuse.kill()
         result = await answer
         if fate is Fate.ANSWERED:
-            self._fuse.kill()
+            self._fuse.strike()
         return result
 
 
 async def _begin(fuse: Fuse) -> Fate | None:
-    """The begin of every call: what is dead calls nobody any more."""
+    """The begin of every call: what is dead calls nobody any more, and what stands still does so later."""
     tasks = owner()
     if tasks is not None and not tasks.alive:
         raise asyncio.CancelledError
     fate = fuse.burn()
     if fate is Fate.BEFORE:
-        fuse.kill()
+        fuse.strike()
         await asyncio.sleep(0)
     return fate
 
@@ -272,7 +274,7 @@ class SimulatedPublisher:
 
         def append() -> None:
             if fate is Fate.SENT:
-                self._fuse.kill()
+                self._fuse.strike()
             position = self._kafka.append(record)
             site.disturb()
             publishing.appended.append((site.loop.time(), position))
@@ -281,7 +283,7 @@ class SimulatedPublisher:
                 f"record of {publishing.identity[1]} at {position.topic}[{position.partition}]{position.offset}",
             )
             if fate is Fate.DONE:
-                self._fuse.kill()
+                self._fuse.strike()
             if answered:
                 site.later(site.chaos.latency(), lambda: _settle(answer, position))
 
@@ -295,7 +297,7 @@ class SimulatedPublisher:
         position = answer.result()
         publishing.outcome = "acknowledged"
         if fate is Fate.ANSWERED:
-            self._fuse.kill()
+            self._fuse.strike()
         return position
 
     async def _admit(self, record: Record, deadline: float) -> None:
@@ -417,6 +419,8 @@ class SimulatedDatabase(MemoryDatabase):
     """A projection's database that counts effects, and can fail over to a replica that is behind."""
 
     effects: dict[tuple[ObjectKey, str], int] = field(default_factory=dict)
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+    """A batch was applied."""
 
     def photograph(self) -> Callable[[], None]:
         """What is committed now; call the result to lose all that came after it."""
@@ -477,9 +481,12 @@ class CountingStore(MemoryProjectionStore):
 class StoreClient:
     """The `ProjectionStore` port of one process."""
 
-    def __init__(self, site: Site, store: CountingStore, server: Server, fuse: Fuse, name: str) -> None:
+    def __init__(
+        self, site: Site, store: CountingStore, database: SimulatedDatabase, server: Server, *, fuse: Fuse, name: str
+    ) -> None:
         self._site = site
         self._store = store
+        self._database = database
         self._name = name
         self._wire = Wire(
             site,
@@ -504,6 +511,7 @@ class StoreClient:
             except Exception as failure:
                 self._site.history.tell(self._name, f"{type(failure).__name__} {moves}")
                 raise
+            self._database.moved.set()
             self._site.history.tell(self._name, f"applied {applied.applied} of {len(batch.events)} {moves}")
             return applied
 
@@ -566,7 +574,7 @@ class SimulatedSource(MemoryRecordSource):
             timeout_seconds=timeout_seconds if self._site.busy or self.unpositioned() else QUIET_FETCH_SECONDS,
         )
         if fate is not None:
-            self._fuse.kill()
+            self._fuse.strike()
             await asyncio.sleep(0)
         return records
 

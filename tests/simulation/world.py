@@ -5,8 +5,9 @@ import contextvars
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from operator import attrgetter
 from random import Random
 from typing import Final
 
@@ -174,19 +175,35 @@ class World:
         self.healed_at = self.loop.time()
         for process in (*self.receivers, *self.consumers):
             process.fuse.calls = None
+            self.loop.thaw(process.tasks)
         self._end_the_quiet()
         self.history.tell("world", "nothing goes wrong any more")
 
     def _moment(self) -> float:
-        """Some time at which something is going on."""
-        told = self.chance.choice(self.story.events)
+        """Some time at which something is going on; more often than others the last one, after which all is quiet."""
+        events = self.story.events
+        told = self.chance.choice(events) if self.chance.random() < 0.7 else max(events, key=attrgetter("at"))
         return max(0.0, told.at + self.chance.choice((0, 0, 0, 300)) + self.chance.uniform(-3, 15))
 
     def _planned(self) -> list[Awaitable[None]]:
         platform, site = self.platform, self.site
         planned: list[Awaitable[None]] = [
-            *lives(self.receivers, site, Fault.RECEIVER_CRASH, Fault.RECEIVER_RESTART, self._moment),
-            *lives(self.consumers, site, Fault.CONSUMER_CRASH, Fault.CONSUMER_RESTART, self._moment),
+            *lives(
+                self.receivers,
+                site,
+                crash=Fault.RECEIVER_CRASH,
+                restart=Fault.RECEIVER_RESTART,
+                frozen=Fault.RECEIVER_FROZEN,
+                moments=self._moment,
+            ),
+            *lives(
+                self.consumers,
+                site,
+                crash=Fault.CONSUMER_CRASH,
+                restart=Fault.CONSUMER_RESTART,
+                frozen=Fault.CONSUMER_FROZEN,
+                moments=self._moment,
+            ),
         ]
         nemeses: Mapping[Fault, Callable[[], Awaitable[None]]] = {
             Fault.BROKER_AWAY: lambda: self._away(Fault.BROKER_AWAY, platform.broker, self._broker),
@@ -241,11 +258,15 @@ class World:
 
     async def _failover(self) -> None:
         name = self.chance.choice(sorted(self.platform.databases))
-        lag, gap = self.chance.uniform(0.01, 60), self.chance.uniform(0, 20)
+        gap, patience = self.chance.uniform(0, 20), self.chance.choice((0, 60, 7_200))
         await asyncio.sleep(self._moment())
-        restore = self.platform.databases[name].photograph()
-        await asyncio.sleep(lag)
-        self._happens(Fault.STORE_FAILOVER, f"of {name}: the last {lag:.1f} s are lost")
+        database, begun = self.platform.databases[name], self.loop.time()
+        restore = database.photograph()
+        database.moved.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(database.moved.wait(), patience)  # until there is something to lose
+        await asyncio.sleep(self.chance.uniform(0.01, 30))
+        self._happens(Fault.STORE_FAILOVER, f"of {name}: the last {self.loop.time() - begun:.1f} s are lost")
         server = self.platform.database_server
         was_down, server.down = server.down, True
         restore()
@@ -266,14 +287,9 @@ class World:
         await asyncio.sleep(self._moment())
         if not process.alive or process.source.zombie:
             return
-        source, kafka = process.source, self.platform.kafka
         self._happens(Fault.ZOMBIE, f"{process.name} for {duration:.1f} s")
-        source.zombie = True
-        kafka.leave(source)
-        await asyncio.sleep(duration)
-        source.revive()
-        if not process.stopping and process.source is source and process.tasks.alive:
-            kafka.join(source)
+        process.lose_touch(duration)
+        self.platform.kafka.leave(process.source)
 
     async def _skew(self) -> None:
         receiver = self.chance.choice(self.receivers)
