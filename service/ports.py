@@ -148,6 +148,10 @@ class Applied:
 class ProjectionStore(Protocol):
     """A projection's ledger, rows and offsets in one database."""
 
+    async def check(self) -> None:
+        """Return when the database answers and has the tables. Raises `StoreUnavailable`."""
+        ...
+
     async def next_offset(self, partition: Partition) -> int | None:
         """Where the partition is to be read from; None before its first batch.
 

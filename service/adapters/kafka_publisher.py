@@ -14,7 +14,7 @@ A publish outlives generations: it goes on to the next one for as long as its ow
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
@@ -43,6 +43,7 @@ from aiokafka.errors import (
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import RecordMetadata
 
+from service.adapters.kafka_ending import bounded
 from service.adapters.kafka_security import KafkaSecurity
 from service.adapters.kafka_topics import TopicState, admin_client, describe_topics
 from service.errors import BrokerUnavailable, ConfigurationError, PublishOutcomeUnknown, PublishRefused, RecordTooLarge
@@ -495,23 +496,15 @@ async def _finish(generation: _Generation, seconds: float) -> None:
 async def _dispose(producer: AIOKafkaProducer, seconds: float) -> None:
     """Close a producer by force, each step in `seconds`: its own `stop` waits for batches that nobody will answer."""
     sender, accumulator = producer._sender, producer._message_accumulator  # noqa: SLF001 - see above
-    await _bounded(sender.close, seconds)
-    await _bounded(producer.client.close, seconds)
+    await bounded(sender.close, seconds)
+    await bounded(producer.client.close, seconds)
     # What is left would keep `stop` waiting; every publish has gone on to the next generation already.
     accumulator.fail_all(ProducerClosed())
     for batches in accumulator._batches.values():  # noqa: SLF001 - see above
         for batch in batches:
             # asyncio logs errors that nobody has looked at.
             batch._drain_waiter.exception()  # noqa: SLF001 - see above
-    await _bounded(producer.stop, seconds)
-
-
-async def _bounded(step: Callable[[], Awaitable[object]], seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await step()
-    except Exception as error:  # noqa: BLE001 - a producer that is thrown away may fail in any way it likes
-        _log.debug("kafka.close_failed", extra={"error": type(error).__name__})
+    await bounded(producer.stop, seconds)
 
 
 def record_bytes(record: Record) -> int:

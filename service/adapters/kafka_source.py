@@ -9,11 +9,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
+from service.adapters.kafka_ending import bounded, end
 from service.adapters.kafka_security import KafkaSecurity
 from service.adapters.kafka_topics import admin_client, cluster_id
 from service.errors import BrokerUnavailable, OffsetOutOfRange
@@ -372,7 +373,7 @@ class KafkaRecordSource:
     async def _leave(self, member: _Member) -> None:
         await _dispose(member.consumer, self._timing.close)
         if member.poll is not None:
-            await _end(member.poll.task)
+            await end(member.poll.task)
 
 
 def _taken(member: _Member, poll: _Poll) -> list[ConsumedRecord]:
@@ -412,27 +413,11 @@ def _topic_partition(partition: Partition) -> TopicPartition:
 
 async def _dispose(consumer: AIOKafkaConsumer, seconds: float) -> None:
     """Stop a consumer, by force where its own `stop` does not end: leaving the group asks a broker that may be away."""
-    await _bounded(consumer.stop, seconds)
+    await bounded(consumer.stop, seconds)
     coordinator, fetcher = consumer._coordinator, consumer._fetcher  # noqa: SLF001 - what a hanging `stop` leaves
     names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task")
     tasks = [getattr(coordinator, name, None) for name in names] + [getattr(fetcher, "_fetch_task", None)]
     for task in tasks:
         if task is not None:
-            await _end(task)
-    await _bounded(consumer._client.close, seconds)  # noqa: SLF001 - see above
-
-
-async def _end(task: "asyncio.Task[Any]") -> None:
-    """Cancel a task, wait until it is over, and look at its error, if it has one, so that asyncio does not log it."""
-    task.cancel()
-    await asyncio.wait([task], timeout=_GRACE_SECONDS)
-    if task.done() and not task.cancelled():
-        task.exception()
-
-
-async def _bounded(step: Callable[[], Awaitable[object]], seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await step()
-    except Exception as error:  # noqa: BLE001 - a consumer that is thrown away may fail in any way it likes
-        _log.debug("kafka.close_failed", extra={"error": type(error).__name__})
+            await end(task)
+    await bounded(consumer._client.close, seconds)  # noqa: SLF001 - see above

@@ -50,6 +50,11 @@ class MemoryProjectionStore:
         self._consumer_group = consumer_group
         self._cluster_id = cluster_id
 
+    async def check(self) -> None:
+        """See `ports.ProjectionStore`."""
+        if self.fail_before:
+            raise self.fail_before.popleft()
+
     async def next_offset(self, partition: Partition) -> int | None:
         """See `ports.ProjectionStore`."""
         if self.fail_before:

@@ -18,8 +18,11 @@ REFUSED_CLASSES: Final = frozenset({"22", "23", "54"})
 UNAVAILABLE_CLASSES: Final = frozenset({"08", "40", "53", "55", "57"})
 """Connection, rollback (deadlock, serialization), resources, locks and cancellations, operator intervention."""
 
-READ_ONLY: Final = "25006"
-"""A failover has left us on a replica: it, or the connection, will be replaced."""
+_READ_ONLY: Final = "25006"
+_PLAN_IS_STALE: Final = "0A000"
+UNAVAILABLE: Final = frozenset({_READ_ONLY, _PLAN_IS_STALE})
+"""A failover has left us on a replica: it, or the connection, will be replaced. A migration has changed a column under
+a prepared statement: the driver prepares it anew the next time."""
 
 _UNTRANSLATABLE_CHARACTER: Final = "22P05"
 _OUT_OF_RANGE: Final = "22003"
@@ -34,7 +37,7 @@ def translated() -> Iterator[None]:
         sqlstate = error.sqlstate or ""
         if sqlstate[:2] in REFUSED_CLASSES:
             raise RowRefused(f"Postgres refuses a row: SQLSTATE {sqlstate}", sqlstate) from None
-        if sqlstate[:2] in UNAVAILABLE_CLASSES or sqlstate == READ_ONLY:
+        if sqlstate[:2] in UNAVAILABLE_CLASSES or sqlstate in UNAVAILABLE:
             raise StoreUnavailable(f"Postgres cannot take the batch now: SQLSTATE {sqlstate}", sqlstate) from None
         raise
     except asyncpg.InterfaceError as error:

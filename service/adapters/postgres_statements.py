@@ -43,6 +43,8 @@ OFFSET: Final = """
 SELECT next_offset, cluster_id FROM consumer_offsets WHERE consumer_group = $1 AND topic = $2 AND partition = $3
 """
 
+OFFSETS_CHECK: Final = "SELECT FROM consumer_offsets LIMIT 1"
+
 OFFSETS_MOVE: Final = """
 WITH mine AS MATERIALIZED (
     SELECT o.topic, o.partition, b.next_offset

@@ -27,6 +27,7 @@ from service.adapters.postgres_errors import translated
 from service.adapters.postgres_statements import (
     OFFSET,
     OFFSETS_BEGIN,
+    OFFSETS_CHECK,
     OFFSETS_MOVE,
     TABLES,
     remove,
@@ -123,6 +124,12 @@ class PostgresProjectionStore:
             cluster_id=cluster_id,
             transaction_seconds=transaction_seconds,
         )
+
+    async def check(self) -> None:
+        """See `ports.ProjectionStore`."""
+        with translated():
+            async with self._transaction() as connection:
+                await connection.execute(OFFSETS_CHECK)
 
     async def next_offset(self, partition: Partition) -> int | None:
         """See `ports.ProjectionStore`."""

@@ -85,6 +85,7 @@ class Consumer:
         self._out_of_range: dict[Partition, float] = {}
         self._poisoned: set[Partition] = set()
         """Those at the dead-letter limit: for the rest of this process, whoever has them in between."""
+        self._batch_records = self._limits.batch_records
         self._store_reached = False
         self._problems: frozenset[str] | None = None
         self._setbacks = 0
@@ -106,7 +107,7 @@ class Consumer:
                 await self._position()
                 started = self._clock.monotonic()
                 records = await self._source.fetch(
-                    max_records=self._limits.batch_records, timeout_seconds=self._limits.fetch_wait
+                    max_records=self._batch_records, timeout_seconds=self._limits.fetch_wait
                 )
                 self._fetch_seconds = self._clock.monotonic() - started
                 await self._work_off(records)
@@ -120,6 +121,10 @@ class Consumer:
 
     async def _position(self) -> None:
         """Seek every partition that waits for it."""
+        if not self._store_reached:
+            # Not left to the first partition: a member of a group that has more members than partitions gets none.
+            await self._store.check()
+            self._store_reached = True
         waiting = self._source.unpositioned()
         for gone in self._out_of_range.keys() - set(waiting):
             del self._out_of_range[gone]
@@ -129,7 +134,6 @@ class Consumer:
         if due:
             # First what is stored, then the bounds: a log only grows at its end.
             stored = {partition: await self._store.next_offset(partition) for partition in due}
-            self._store_reached = True
             for partition, (first, end) in (await self._source.bounds(due)).items():
                 self._position_at(partition, stored[partition], first, end)
 
@@ -288,6 +292,8 @@ class Consumer:
             except (StoreUnavailable, BrokerUnavailable) as error:
                 await self._set_back(error)
                 if self._stop.is_set() or self._clock.monotonic() >= give_back_at:
+                    # A database that does not get through with so much in its time may with less.
+                    self._batch_records = max(1, self._batch_records // 2)
                     raise _GivenBack from error
 
     async def _set_back(self, error: IngestError) -> None:
@@ -307,13 +313,10 @@ class Consumer:
             return
 
     def _end_cycle(self) -> None:
-        """Everything from the positions to the commit went well: only what lasts longer keeps us from being ready.
-
-        Nothing is said before the database was reached: a member without partitions does not know whether it could be.
-        """
+        """Everything from the positions to the commit went well: only what lasts longer keeps us from being ready."""
         self._setbacks = 0
-        if self._store_reached:
-            self._report_problems()
+        self._batch_records = min(self._limits.batch_records, 2 * self._batch_records)
+        self._report_problems()
 
     def _report_problems(self, *tags: str) -> None:
         """Tell the observer what keeps us from being ready, when that has changed."""

@@ -17,6 +17,7 @@ from service.adapters.kafka_topics import TopicSpec, admin_client, apply
 from service.errors import BrokerUnavailable, ConfigurationError, PublishOutcomeUnknown, RecordTooLarge
 from service.events import ConsumedRecord, Partition, Position, Record
 from service.local.kafka import LocalKafka
+from service.local.ports import LOOPBACK, free_port
 from tests.contracts.publisher import PublisherContract, in_seconds, position_of, record
 from tests.support.waiting import eventually
 
@@ -96,12 +97,17 @@ class KafkaPublisherHarness:
 
 @asynccontextmanager
 async def publishing(
-    kafka: LocalKafka, topic: str, *, timing: PublisherTiming = FAST, minimum_bytes: Mapping[str, int] | None = None
+    kafka: LocalKafka,
+    topic: str,
+    *,
+    timing: PublisherTiming = FAST,
+    minimum_bytes: Mapping[str, int] | None = None,
+    also_at: int | None = None,
 ) -> AsyncIterator[KafkaPublisherHarness]:
-    """A publisher inside the block."""
+    """A publisher inside the block, which may know of a second port."""
     replaced: list[str] = []
     publisher = KafkaPublisher(
-        kafka.bootstrap_servers,
+        kafka.bootstrap_servers if also_at is None else f"{kafka.bootstrap_servers},{LOOPBACK}:{also_at}",
         topics=[topic],
         minimum_bytes=minimum_bytes,
         timing=timing,
@@ -327,6 +333,24 @@ async def test_starting_without_a_broker_succeeds_and_the_broker_is_found_later(
         await harness.publish(b"now")
 
         assert [consumed.value for consumed in await harness.log()] == [b"now"]
+
+
+async def test_a_cluster_whose_addresses_have_all_changed_is_found_by_the_bootstrap_list(
+    kafka: LocalKafka, topic_prefix: str
+) -> None:
+    topic = f"{topic_prefix}.payments"
+    await set_topic(kafka, topic, max_message_bytes=MAX_MESSAGE_BYTES)
+    elsewhere = free_port()
+    async with publishing(kafka, topic, also_at=elsewhere) as harness:
+        await harness.publish(b"before")
+        kafka.kill()
+        kafka.port = elsewhere
+        await kafka.start()
+        await harness.recovered()
+
+        await harness.publish(b"after")
+
+        assert [consumed.value for consumed in await harness.log()] == [b"before", b"after"]
 
 
 async def test_closing_lets_what_is_on_its_way_arrive_and_takes_nothing_more(harness: KafkaPublisherHarness) -> None:

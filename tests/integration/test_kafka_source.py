@@ -1,7 +1,7 @@
 """The record source on a real consumer group."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -13,6 +13,7 @@ from service.adapters.kafka_topics import TopicSpec, admin_client, apply
 from service.errors import BrokerUnavailable
 from service.events import Partition
 from service.local.kafka import LocalKafka
+from service.local.ports import LOOPBACK, free_port
 from tests.contracts.record_source import RecordSourceContract, assigned, fetch_until, nothing, values
 from tests.support.waiting import eventually
 
@@ -58,6 +59,19 @@ class KafkaSourceHarness:
             await admin.delete_records(
                 {TopicPartition(partition.topic, partition.number): RecordsToDelete(before_offset=before)}
             )
+
+    async def values_again(self, source: KafkaRecordSource, *, offset: int = 0) -> Sequence[bytes | None]:
+        """What the first partition has from an offset on, once the source has found its broker again."""
+        records: list[bytes | None] = []
+
+        async def came() -> bool:
+            if self.partitions[0] in source.unpositioned():
+                source.seek(self.partitions[0], offset)
+            records.extend(record.value for record in await source.fetch(max_records=10, timeout_seconds=0.5))
+            return bool(records)
+
+        await eventually(came, timeout_seconds=60, what="the next record")
+        return records
 
     async def committed(self, partition: Partition) -> int | None:
         consumer = AIOKafkaConsumer(
@@ -147,16 +161,7 @@ async def test_a_broker_that_comes_back_goes_on_where_we_were(harness: KafkaSour
     await harness.kafka.start()
     await harness.append(first, b"2")
 
-    records: list[bytes | None] = []
-
-    async def came() -> bool:
-        if first in source.unpositioned():
-            source.seek(first, 2)
-        records.extend(record.value for record in await source.fetch(max_records=10, timeout_seconds=0.5))
-        return bool(records)
-
-    await eventually(came, timeout_seconds=60, what="the next record")
-    assert records == [b"2"]
+    assert await harness.values_again(source, offset=2) == [b"2"]
 
 
 async def test_a_broker_that_is_away_at_the_start_is_unavailable_and_found_later(harness: KafkaSourceHarness) -> None:
@@ -171,6 +176,30 @@ async def test_a_broker_that_is_away_at_the_start_is_unavailable_and_found_later
     await harness.kafka.start()
 
     await assigned(source, harness.partitions)
+
+
+async def test_a_cluster_whose_addresses_have_all_changed_is_found_by_the_bootstrap_list(
+    harness: KafkaSourceHarness,
+) -> None:
+    first, second = harness.partitions
+    elsewhere = free_port()
+    source = KafkaRecordSource(
+        f"{harness.kafka.bootstrap_servers},{LOOPBACK}:{elsewhere}",
+        group=harness.group,
+        topics=[harness.topic],
+        timing=SourceTiming(request=3.0, heartbeat=0.2, close=2.0, silent=2.0),
+    )
+    harness.sources.append(source)
+    await assigned(source, harness.partitions)
+    source.seek(first, 0)
+    source.seek(second, 0)
+    harness.kafka.kill()
+    harness.kafka.port = elsewhere
+    await harness.kafka.start()
+    async with AIOKafkaProducer(bootstrap_servers=harness.kafka.bootstrap_servers) as producer:
+        await producer.send_and_wait(first.topic, b"0", b"pi_1", first.number)
+
+    assert await harness.values_again(source) == [b"0"]
 
 
 async def test_closing_ends_while_the_broker_is_frozen(harness: KafkaSourceHarness) -> None:

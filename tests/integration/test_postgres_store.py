@@ -505,12 +505,33 @@ async def test_a_read_only_server_is_unavailable(world: PostgresWorld) -> None:
     assert refusal.value.sqlstate == "25006"
 
 
+async def test_a_column_that_a_migration_has_changed_meanwhile_is_found_at_the_next_attempt(
+    world: PostgresWorld, store: PostgresProjectionStore
+) -> None:
+    await store.apply(batch(LINK))
+    assert await store.next_offset(PAYMENTS) == 1
+    await world.connection.execute("ALTER TABLE consumer_offsets ALTER COLUMN cluster_id TYPE varchar(200)")
+
+    with pytest.raises(StoreUnavailable, match="0A000"):
+        await store.next_offset(PAYMENTS)
+
+    assert await store.next_offset(PAYMENTS) == 1
+
+
+async def test_a_database_that_answers_and_has_the_tables_is_fine(world: PostgresWorld) -> None:
+    store = await world.store()
+
+    await store.check()
+
+
 async def test_a_database_without_tables_is_neither_poison_nor_away(empty_database_url: str) -> None:
     async with world_on(empty_database_url) as world:
         store = await world.store()
 
         with pytest.raises(asyncpg.UndefinedTableError):
             await store.next_offset(PAYMENTS)
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await store.check()
 
 
 # What is written -------------------------------------------------------------------------------------------------------

@@ -123,16 +123,21 @@ class _Process:
     async def stop(self) -> None:
         """Stop as one is asked to, which has a bound."""
         self.stopping = True
-        tasks = self.tasks
+        tasks, begun = self.tasks, self.site.loop.time()
         with owned_by(tasks):
             finishing = asyncio.create_task(self.finish())
-        done, _ = await asyncio.wait([finishing], timeout=STOP_SECONDS_MAX)
-        if not done:
+        while not finishing.done() and (left := STOP_SECONDS_MAX - self._ran_since(begun)) > 0:
+            await asyncio.wait([finishing], timeout=left)
+        if not finishing.done():
             self.site.history.overdue.append(f"{self.name} has not stopped in {STOP_SECONDS_MAX:.0f} s")
         elif tasks.alive and (failure := finishing.exception()) is not None:
             self.site.history.overdue.append(f"{self.name} failed to stop: {failure!r}")
         if tasks is self.tasks and tasks.alive:
             self._kill()
+
+    def _ran_since(self, begun: float) -> float:
+        now = self.site.loop.time()
+        return now - begun - self.site.history.stood_still(self.name, begun, now)
 
     def _kill(self) -> None:
         self.tasks.kill()

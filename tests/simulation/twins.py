@@ -497,6 +497,10 @@ class StoreClient:
             patience_seconds=30.0,
         )
 
+    async def check(self) -> None:
+        """See `ProjectionStore.check`."""
+        await self._wire.call("check", lambda: run_now(self._store.check()))
+
     async def next_offset(self, partition: Partition) -> int | None:
         """See `ProjectionStore.next_offset`."""
         return await self._wire.call("next_offset", lambda: run_now(self._store.next_offset(partition)))

@@ -248,13 +248,34 @@ async def test_lag_that_cannot_be_told_slows_nothing_down_and_keeps_the_consumer
     assert rig.seen.states == [frozenset({"broker_unavailable"}), frozenset()]
 
 
-async def test_before_the_database_was_reached_the_consumer_is_not_ready(rig: Rig) -> None:
-    rig.source.idle_fetches = 3
+async def test_a_member_without_partitions_is_ready_once_the_database_answers(rig: Rig) -> None:
+    rig.store.fail_before.append(StoreUnavailable("away"))
 
     await rig.consume()
 
     assert rig.source.sought == []
-    assert rig.seen.states == []
+    assert rig.seen.states == [frozenset({"store_unavailable"}), frozenset()]
+
+
+async def test_a_batch_that_is_given_back_comes_again_in_smaller_ones_until_one_goes_through(rig: Rig) -> None:
+    rig.limits = ConsumerLimits(batch_records=8, hold=0.5)
+    rig.clock.step = 1.0
+    put(rig.kafka, PAYMENTS, *(event(f"evt_{n}", intent(n), at=n) for n in range(20)))
+    apply = rig.store.apply
+    sizes: list[int] = []
+
+    async def at_most_three_in_its_time(batch: Batch) -> Applied:
+        sizes.append(len(batch.events))
+        if len(batch.events) > 3 and rig.stored() is None:
+            raise StoreUnavailable("canceling statement due to statement timeout", "57014")
+        return await apply(batch)
+
+    rig.store.apply = at_most_three_in_its_time  # type: ignore[method-assign]
+
+    await rig.consume()
+
+    assert sizes == [8, 4, 2, 4, 8, 6]
+    assert rig.stored() == 20
 
 
 async def test_waits_grow_from_a_tenth_of_a_second_to_fifteen_seconds_and_no_further(rig: Rig) -> None:
