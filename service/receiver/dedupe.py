@@ -10,8 +10,9 @@
                                          └▶ outcome unknown: the lease runs out by itself ─▶ the failure
 
 A flight is a task of its own. A client that goes away, or whose budget ends, leaves it flying: the record may be on
-its way to the log, and only the flight can still confirm or release the claim. There is never more than one flight
-of a key in a process, which is what makes one owner token per process enough.
+its way to the log, and only the flight can still confirm or release the claim. Each round trip of claims has an owner
+token of its own: a release may reach the store so late that the lease has run out and a later flight, of this process
+or of another, has claimed the key.
 
 Nothing here can lose an event. "Duplicate" is only said after an ack; every way of forgetting (a lost confirm, a full
 queue, a store that is away) costs a second record, which the projections' ledgers absorb.
@@ -19,9 +20,10 @@ queue, a store that is away) costs a second record, which the projections' ledge
 
 import asyncio
 import secrets
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from itertools import islice
+from dataclasses import dataclass
+from itertools import count, islice
 from typing import Final, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from service.errors import (
@@ -112,13 +114,21 @@ class Deduplicator:
         self._recent: OrderedDict[ClaimKey, None] = OrderedDict()
         self._flights: dict[ClaimKey, _Flight] = {}
         self._closing = False
-        owner = secrets.token_hex(8)
+        process, numbers = secrets.token_hex(8), count()
+        self._releasing: dict[ClaimKey, str] = {}
+        """Whose the claims are that are to be released."""
 
-        async def claim(keys: Sequence[ClaimKey]) -> Mapping[ClaimKey, ClaimState]:
-            return await store.claim(keys, owner=owner)
+        async def claim(keys: Sequence[ClaimKey]) -> Mapping[ClaimKey, _Claim]:
+            owner = f"{process}-{next(numbers)}"
+            states = await store.claim(keys, owner=owner)
+            return {key: _Claim(state, owner) for key, state in states.items()}
 
         async def release(keys: Sequence[ClaimKey]) -> Mapping[ClaimKey, None]:
-            await store.release(keys, owner=owner)
+            by_owner: defaultdict[str, list[ClaimKey]] = defaultdict(list)
+            for key in keys:
+                by_owner[self._releasing.pop(key)].append(key)
+            for owner, its in by_owner.items():
+                await store.release(its, owner=owner)
             return dict.fromkeys(keys)
 
         self._claims = _Lane("claim", claim, observer)
@@ -221,7 +231,7 @@ class Deduplicator:
         delay = POLL_SECONDS_FIRST
         while True:
             try:
-                state = await self._ask(key, flight)
+                state = (await self._ask(key, flight)).state
             except DedupeUnavailable:
                 if self._on_error == "refuse":
                     raise
@@ -239,7 +249,7 @@ class Deduplicator:
                     await asyncio.sleep(delay)
                     delay = min(2 * delay, POLL_SECONDS_MAX)
 
-    async def _ask(self, key: ClaimKey, flight: "_Flight") -> ClaimState:
+    async def _ask(self, key: ClaimKey, flight: "_Flight") -> "_Claim":
         flight.claim = claim = self._claims.ask(key)
         await _wait([claim], until=asyncio.get_running_loop().time() + self._timeout_seconds)
         if not claim.done():
@@ -253,10 +263,10 @@ class Deduplicator:
         # One that we gave up waiting for may reach the store yet; a release that overtook it would release nothing.
         await asyncio.wait([claim])
         if claim.cancelled() or claim.exception() is not None:
-            # It may have been made all the same, and then runs out by itself. But an earlier flight of this process may
-            # as well have left it standing, because its record may be in the log; the owner token is the same.
+            # It may have been made all the same, and then runs out by itself.
             return
-        if claim.result() is ClaimState.NEW:
+        if claim.result().state is ClaimState.NEW:
+            self._releasing[key] = claim.result().owner
             await asyncio.wait([self._releases.ask(key)])
 
     def _is_recent(self, key: ClaimKey) -> bool:
@@ -271,6 +281,14 @@ class Deduplicator:
             self._recent.popitem(last=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What the store said to a claim, and the token it was made with."""
+
+    state: ClaimState
+    owner: str
+
+
 class _Flight:
     """The publishing of one event: a task, and its outcome for every delivery that waits for it.
 
@@ -280,7 +298,7 @@ class _Flight:
     def __init__(self, fly: Callable[["_Flight"], Coroutine[None, None, None]]) -> None:
         loop = asyncio.get_running_loop()
         self.outcome: asyncio.Future[Position | None] = loop.create_future()
-        self.claim: asyncio.Future[ClaimState] = loop.create_future()
+        self.claim: asyncio.Future[_Claim] = loop.create_future()
         """The latest question to the store. Cancelled when it was never sent."""
         self.claim.cancel()
         self.publishing = False

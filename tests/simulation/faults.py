@@ -32,6 +32,7 @@ class Fault(StrEnum):
     DEDUPE_LOST = "dedupe: question lost"
     DEDUPE_ANSWER_LOST = "dedupe: answer lost"
     DEDUPE_LATE = "dedupe: done after the time-out"
+    RELEASE_LATE = "dedupe: a release done after the lease"
     DEDUPE_AWAY = "dedupe: away"
     DEDUPE_FORGETS = "dedupe: forgets its last writes"
     DEDUPE_RESTART = "dedupe: restarts empty"
@@ -79,7 +80,7 @@ _OF_STRIPE: Final = frozenset(
 def _likely(kind: Fault, share: float, side: frozenset[str]) -> float:
     """How likely a history has this kind of fault."""
     if side:
-        return 0.8 if kind.partition(":")[0] in side else 0.1
+        return 0.9 if kind.partition(":")[0] in side else 0.1
     return max(share, 0.4) if kind in _OF_STRIPE else share
 
 
@@ -106,7 +107,7 @@ class Chaos:
         self.healed = False
         """Set when nothing is to go wrong any more: then everything must come right."""
         share = chance.choice((0.0, 0.1, 0.3, 0.6))
-        side = chance.choice(_SIDES) if chance.random() < 0.3 else frozenset()
+        side = chance.choice(_SIDES) if chance.random() < 0.4 else frozenset()
         self._shares = {
             kind: chance.choice(_SHARES) * (2 if kind in _OF_STRIPE else 1)
             for kind in Fault

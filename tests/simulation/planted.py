@@ -7,7 +7,7 @@ shows nothing when it is silent about the service.
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cmp_to_key
 from typing import Any, Final
 from unittest.mock import patch
@@ -98,9 +98,9 @@ def _answer_while_in_flight_here() -> Sequence[Replacement]:
 def _answer_while_in_flight_elsewhere() -> Sequence[Replacement]:
     ask = Deduplicator._ask
 
-    async def trusting(self: Any, key: ClaimKey, flight: Any) -> ClaimState:
-        state = await ask(self, key, flight)
-        return ClaimState.DONE if state is ClaimState.IN_FLIGHT else state
+    async def trusting(self: Any, key: ClaimKey, flight: Any) -> Any:
+        claim = await ask(self, key, flight)
+        return replace(claim, state=ClaimState.DONE) if claim.state is ClaimState.IN_FLIGHT else claim
 
     return [(Deduplicator, "_ask", trusting)]
 

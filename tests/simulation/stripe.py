@@ -70,10 +70,7 @@ class Stripe:
                     )
                 )
             if chaos.strikes(Fault.RESENT_OFTEN):
-                planned += [
-                    self._once(told, body, chance.choice((first, second)), chance.uniform(0, 90))
-                    for _ in range(chance.randint(3, 8))
-                ]
+                planned.append(self._insist(told, body, 0.0))
             if chaos.strikes(Fault.WRONG_MODE):
                 planned.append(self._deliver(told, body, self._stranger, chance.expovariate(1 / self._disorder)))
             if chaos.strikes(Fault.MALFORMED):
@@ -94,7 +91,7 @@ class Stripe:
                 # Somebody sees it fail. What comes of it does not stop the automatic attempts.
                 await self._once(told, body, endpoint, site.loop.time() - told.at + site.chaos.chance.uniform(0.1, 25))
             if site.chaos.strikes(Fault.RESENT_OFTEN):
-                await self._insist(told, body)
+                await self._insist(told, body, site.loop.time() - told.at)
             if pause is not None:
                 await asyncio.sleep(pause * site.chaos.chance.uniform(0.9, 1.1))
         site.history.tell("stripe", f"gives {told.event_id} up at {endpoint.name}")
@@ -106,13 +103,13 @@ class Stripe:
         if await self._attempt(told.event_id, body, endpoint):
             self.accepted.add(told.event_id)
 
-    async def _insist(self, told: Told, body: bytes) -> None:
-        """Somebody presses the button again and again, to either endpoint."""
+    async def _insist(self, told: Told, body: bytes, begin: float) -> None:
+        """Somebody presses the button again and again, to either endpoint; or has a script for it."""
         chance = self._site.chaos.chance
-        begin = self._site.loop.time() - told.at
+        times, seconds = (chance.randint(3, 8), 90) if chance.random() < 0.8 else (30, 240)
         again = [
-            self._once(told, body, chance.choice(self._endpoints), begin + chance.uniform(0.1, 120))
-            for _ in range(chance.randint(3, 8))
+            self._once(told, body, chance.choice(self._endpoints), begin + chance.uniform(0.1, seconds))
+            for _ in range(times)
         ]
         await asyncio.gather(*again)
 

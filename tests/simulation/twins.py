@@ -35,8 +35,8 @@ T = TypeVar("T")
 QUIET_FETCH_SECONDS: Final = 6 * 3_600.0
 """How long a fetch waits where nothing has happened for long, and no test is to pay for the turns of an idle loop."""
 BUSY_SECONDS: Final = 90.0
-LATE_SECONDS: Final = 60.0
-"""How late something may be done that its asker has given up."""
+LATE_SECONDS: Final = (15.0, 120.0)
+"""How late something may be done that its asker has given up: about the time of a lease, and later."""
 
 
 class Fate(Enum):
@@ -198,7 +198,9 @@ class Wire:
             site.later(chaos.chance.uniform(0.1, self._patience_seconds), fail)
         elif chaos.strikes(faults.late):
             site.history.tell("network", f"{what} is late")
-            site.later(chaos.chance.uniform(0, chaos.chance.choice((5, LATE_SECONDS, 2 * LATE_SECONDS))), do)
+            site.later(
+                chaos.chance.uniform(0, 5) if chaos.chance.random() < 0.3 else chaos.chance.uniform(*LATE_SECONDS), do
+            )
             site.later(self._patience_seconds, fail)
         elif chaos.strikes(faults.slow):
             site.later(chaos.chance.uniform(0, 3), do)
@@ -408,6 +410,11 @@ class DedupeClient:
                 f"the lease on {key.id} was another's" for key in of_others if not self._store.holder(key)
             ]
 
+        site = self._site
+        if site.chaos.strikes(Fault.RELEASE_LATE):
+            # Where it hurts: by now the lease may be another's.
+            site.later(site.chaos.chance.uniform(*LATE_SECONDS), effect)
+            raise DedupeUnavailable("no answer in time")
         await self._wire.call("release", effect)
 
     async def close(self) -> None:

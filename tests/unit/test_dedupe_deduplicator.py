@@ -533,6 +533,28 @@ async def test_an_event_that_may_be_in_the_log_stays_leased_whatever_becomes_of_
         assert await w.store.state() is ClaimState.IN_FLIGHT
 
 
+async def test_a_release_that_comes_after_its_lease_leaves_the_next_flights_claim_alone() -> None:
+    async with world() as w:
+        w.broker.failures = [BrokerUnavailable("away")]
+        w.store.failing = {"release"}
+        with pytest.raises(BrokerUnavailable):
+            await w.deliver()
+        first = w.store.owner
+        assert first is not None
+        await until(lambda: w.store.called("release") == 1)
+        # As if the lease had run out.
+        await w.store.inner.release([KEY], owner=first)
+        w.broker.acks.clear()
+        delivery = asyncio.create_task(w.deliver())
+        await until(lambda: w.broker.published == ["checked"] * 2)
+
+        await w.store.inner.release([KEY], owner=first)
+
+        assert await w.store.state() is ClaimState.IN_FLIGHT
+        w.broker.acks.set()
+        await delivery
+
+
 async def test_a_claim_that_comes_through_after_its_event_was_published_unchecked_is_confirmed() -> None:
     async with world(timeout_seconds=0.01) as w:
         claiming = w.store.hold("claim")
