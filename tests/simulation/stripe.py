@@ -44,7 +44,7 @@ class Stripe:
             self.pauses = HOURLY if chance.random() < 0.2 else LIVE_RETRY_SECONDS
         self._disorder = chance.choice((0.05, 2.0, 60.0))
         self.accepted: set[str] = set()
-        """Events that an endpoint has taken."""
+        """Events that an endpoint of their own mode has taken."""
         self.signed: set[tuple[str, str]] = set()
         """(SHA-256 of the body, endpoint) of all that was genuinely sent."""
 
@@ -85,7 +85,8 @@ class Stripe:
         await asyncio.sleep(told.at + delay)
         for pause in (*self.pauses, None):
             if await self._attempt(told.event_id, body, endpoint):
-                self.accepted.add(told.event_id)
+                if endpoint is not self._stranger:
+                    self.accepted.add(told.event_id)
                 return
             if site.chaos.strikes(Fault.RESENT):
                 # Somebody sees it fail. What comes of it does not stop the automatic attempts.
