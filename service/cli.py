@@ -1,14 +1,10 @@
 """The command line: parses, composes, shows. What it does is in the modules it calls."""
 
-import asyncio
-import functools
-import os
 import secrets
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeVar, get_args
+from typing import BinaryIO, Final, get_args
 
 import click
 import orjson
@@ -17,7 +13,8 @@ from rich.table import Table
 
 from service import __version__, bootstrap
 from service.adapters.kafka_topics import ChangeKind
-from service.config import Config, checked_topic_prefix, load, load_topic_prefix
+from service.commands.options import new_console, run_async, with_config, with_topics
+from service.config import Config
 from service.contract import Category
 from service.contract.asyncapi import OBJECT_TYPES, asyncapi
 from service.contract.compatibility import NotTheContract, breaking_changes
@@ -37,12 +34,7 @@ from service.routing import Form, advice, route, routes
 from service.simulator.events import SAMPLE_EVENT_TYPES, render, sample
 from service.simulator.playing import play_shop
 from service.simulator.stripe_sender import DeliveryResult, StripeSender
-from service.telemetry.logging import configure
 
-T = TypeVar("T")
-Command = Callable[..., Any]
-
-WIDTH_WITHOUT_TERMINAL: Final = 110
 ALL_EVENTS: Final = "*"
 """Every event type but those that Stripe wants to be asked for by name."""
 
@@ -98,55 +90,6 @@ secrets_file = "/run/secrets/stripe-webhook-secret"   # whsec_…, several while
 # account = "acct_…"
 # connect = false
 """
-
-
-_config_option: Final = click.option(
-    "--config", "config_path", metavar="FILE", help="The TOML file; else STRIPE_INGEST_CONFIG."
-)
-
-
-def with_config(command: Command) -> Command:
-    """Add `--config` and hand the command the configuration."""
-
-    @_config_option
-    @functools.wraps(command)
-    def run(config_path: str | None, **options: Any) -> Any:
-        config = load(config_path, os.environ)
-        configure(config.logging.format, config.logging.level)
-        return command(config, **options)
-
-    return run
-
-
-def with_topics(command: Command) -> Command:
-    """Add `--config` and `--prefix` and hand the command the topics, which is all that it needs of a configuration."""
-
-    @_config_option
-    @click.option("--prefix", metavar="PREFIX", help="The topics' prefix; else the configuration's.")
-    @functools.wraps(command)
-    def run(config_path: str | None, prefix: str | None, **options: Any) -> Any:
-        known = load_topic_prefix(config_path, os.environ) if prefix is None else checked_topic_prefix(prefix)
-        return command(Topics(known), **options)
-
-    return run
-
-
-def run_async(main: Callable[[], Awaitable[T]]) -> T:
-    """Run a coroutine on uvloop where there is one."""
-
-    async def started() -> T:
-        return await main()
-
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(started())
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop  # noqa: PLC0415 -- optional: not on every platform
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -214,7 +157,7 @@ def topics_apply(config: Config, add_partitions: bool, as_json: bool) -> None:
     if as_json:
         pass
     elif changes:
-        _console().print(table)
+        new_console().print(table)
     else:
         click.echo("The topics are as they should be.")
     if any(change.kind is ChangeKind.DIFFERS for change in changes):
@@ -291,7 +234,7 @@ def up(config: Config, data: str, port: int, admin_port: int, simulate: bool) ->
         admin_port=admin_port,
         projections=tuple(PROJECTIONS),
     )
-    run_async(Up(options, config, simulate, _console()).run)
+    run_async(Up(options, config, simulate, new_console()).run)
 
 
 @cli.command()
@@ -333,7 +276,7 @@ def send(config: Config, event_type: str | None, name: str | None, url: str | No
 def simulate(config: Config, name: str | None, url: str | None, seed: int, concurrency: int) -> None:
     """Play a short life of a shop: payments, refunds, a subscription; some events twice, some out of order."""
     endpoint = _endpoint(config, name)
-    console = _console()
+    console = new_console()
     report = run_async(
         lambda: play_shop(
             url or _url(config, endpoint),
@@ -347,12 +290,6 @@ def simulate(config: Config, name: str | None, url: str | None, seed: int, concu
     show_report(console, report)
     if report.delivered < report.deliveries:
         raise click.exceptions.Exit(1)
-
-
-def _console() -> Console:
-    """Standard output; where it is no terminal, wide enough for whole ids."""
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)
 
 
 def _endpoint(config: Config, name: str | None) -> Endpoint:
@@ -392,7 +329,7 @@ def config_check(config: Config) -> None:
     for endpoint in endpoints:
         account = endpoint.account or ("connected accounts" if endpoint.connect else "-")
         table.add_row(endpoint.name, endpoint.path, endpoint.mode, account, str(len(endpoint.secrets)))
-    console = _console()
+    console = new_console()
     console.print(table)
     console.print(
         f"\nreceiver {config.receiver.host}:{config.receiver.port}, admin {config.admin.host}:{config.admin.port},"
@@ -428,7 +365,7 @@ def contract_list(topics: Topics) -> None:
     for name in SCHEMA_NAMES:
         where = (topics.of(category) for category, names in OBJECT_TYPES.items() if name in names)
         table.add_row(name, schema_id(name), ", ".join(where))
-    _console().print(table)
+    new_console().print(table)
 
 
 @contract_group.command("schema")

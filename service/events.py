@@ -76,6 +76,22 @@ class VerifiedEvent:
     secret_fingerprint: str
 
 
+@dataclass(frozen=True, slots=True)
+class TrustedEvent:
+    """Bytes that need no signature: Stripe's API gave them to a key of this endpoint, or they were verified before.
+
+    Made where a body is read from Stripe's API or from our own quarantine topic, and nowhere else.
+    """
+
+    endpoint: Endpoint
+    body: bytes = field(repr=False)
+    received_at: datetime
+
+
+KnownEvent: TypeAlias = VerifiedEvent | TrustedEvent
+"""Bytes that are certainly Stripe's, whatever they say."""
+
+
 class QuarantineReason(StrEnum):
     """Why a verified body is kept on the quarantine topic instead of its own."""
 

@@ -1,4 +1,4 @@
-"""A verified body as one normalized event, or why it is none."""
+"""A body of Stripe's as one normalized event, or why it is none."""
 
 import re
 from array import array
@@ -11,7 +11,7 @@ import msgspec
 import orjson
 
 from service.contract import Event, Other
-from service.events import Endpoint, QuarantineReason, Unprocessable, VerifiedEvent
+from service.events import Endpoint, KnownEvent, QuarantineReason, Unprocessable
 from service.normalize.event_types import category_of
 from service.normalize.objects import OBJECT_TYPE, NormalizedObject, normalize_object, spelled
 from service.normalize.previous import previous
@@ -51,8 +51,8 @@ class _Unfit(Exception):
         self.detail = detail
 
 
-def normalize(event: VerifiedEvent, redaction: Redaction | None = None) -> Event | Unprocessable:
-    """Normalize what Stripe signed. Total: whatever the bytes are, the answer is one of the two, never an exception.
+def normalize(event: KnownEvent, redaction: Redaction | None = None) -> Event | Unprocessable:
+    """Normalize what Stripe said. Total: whatever the bytes are, the answer is one of the two, never an exception.
 
     With a `redaction` the event and its `raw` are made of the redacted tree; an `Unprocessable` has the body as it is.
     """
@@ -120,7 +120,7 @@ def _redacted(tree: Tree, redaction: Redaction) -> Tree:
         raise _Unfit(QuarantineReason.TOO_MANY_CONTAINERS, "kafka.redact") from None
 
 
-def _snapshot(event: VerifiedEvent, tree: Tree, event_id: str, raw: msgspec.Raw) -> Event:
+def _snapshot(event: KnownEvent, tree: Tree, event_id: str, raw: msgspec.Raw) -> Event:
     """An event that carries its object as it was."""
     event_type = _event_type(tree)
     created_at = _seconds(tree)
@@ -155,7 +155,7 @@ def _snapshot(event: VerifiedEvent, tree: Tree, event_id: str, raw: msgspec.Raw)
     )
 
 
-def _thin(event: VerifiedEvent, tree: Tree, event_id: str, raw: msgspec.Raw) -> Event:
+def _thin(event: KnownEvent, tree: Tree, event_id: str, raw: msgspec.Raw) -> Event:
     """An event that only names its object: Stripe keeps the rest to be asked for."""
     event_type = _event_type(tree)
     created_at = _iso_moment(tree)

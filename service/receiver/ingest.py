@@ -13,6 +13,8 @@ from service.events import (
     Delivery,
     Duplicate,
     IngestOutcome,
+    IngestSource,
+    KnownEvent,
     Position,
     Quarantined,
     QuarantineReason,
@@ -46,13 +48,19 @@ class Ingest:
 
 
 @dataclass(frozen=True, slots=True)
-class Ingested:
-    """What became of a verified delivery; `event` is None where its body could not be normalized."""
+class Taken:
+    """What became of a body of Stripe's; `event` is None where it could not be normalized."""
 
     outcome: IngestOutcome
-    verified: VerifiedEvent
     event: Event | None
     trace_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested(Taken):
+    """What became of a delivery."""
+
+    verified: VerifiedEvent
 
 
 async def ingest(delivery: Delivery, deps: Ingest, *, deadline: float) -> Ingested:
@@ -61,64 +69,80 @@ async def ingest(delivery: Delivery, deps: Ingest, *, deadline: float) -> Ingest
     `deadline` is on the event loop's clock. Raises `SignatureRefused` and `Unavailable`.
     """
     verified = verify(delivery, now=deps.clock.now(), tolerance_seconds=deps.tolerance_seconds)
+    taken = await take(verified, "webhook", deps, deadline=deadline)
+    return Ingested(taken.outcome, taken.event, taken.trace_id, verified)
+
+
+async def take(known: KnownEvent, source: IngestSource, deps: Ingest, *, deadline: float) -> Taken:
+    """Take a body of Stripe's to Kafka, wherever it came from: what a delivery goes through once it is verified.
+
+    Raises `Unavailable` and `PublishRefused`.
+    """
     trace_id = secrets.token_hex(16)
-    traceparent = f"00-{trace_id}-{secrets.token_hex(8)}-01"
-    match normalize(verified, deps.redaction):
+    way = _Way(source, deps, f"00-{trace_id}-{secrets.token_hex(8)}-01", deadline)
+    match normalize(known, deps.redaction):
         case Unprocessable() as unprocessable:
-            quarantined = await _quarantine(unprocessable, deps, traceparent, deadline)
-            return Ingested(quarantined, verified, None, trace_id)
+            return Taken(await _quarantine(unprocessable, way), None, trace_id)
         case event:
-            accepted = await _accept(event, verified, deps, traceparent, deadline)
-            return Ingested(accepted, verified, event, trace_id)
+            return Taken(await _accept(event, known, way), event, trace_id)
 
 
-async def _accept(
-    event: Event, verified: VerifiedEvent, deps: Ingest, traceparent: str, deadline: float
-) -> IngestOutcome:
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """What goes with a body all the way."""
+
+    source: IngestSource
+    deps: Ingest
+    traceparent: str
+    deadline: float
+
+
+async def _accept(event: Event, known: KnownEvent, way: _Way) -> IngestOutcome:
     record = encode(
         event,
-        topics=deps.topics,
-        ingest_source="webhook",
-        include_raw=deps.include_raw,
-        traceparent=traceparent,
+        topics=way.deps.topics,
+        ingest_source=way.source,
+        include_raw=way.deps.include_raw,
+        traceparent=way.traceparent,
     )
     try:
-        if not deps.publisher.fits(record):
+        if not way.deps.publisher.fits(record):
             raise RecordTooLarge("the record is over its topic's limit")
-        position = await _publish_once(ClaimKey(EVENT_SCOPE, event.event_id), record, deps, deadline)
+        position = await _publish_once(ClaimKey(EVENT_SCOPE, event.event_id), record, way)
     except RecordTooLarge:
         # Kept byte for byte where there is room for every body: refused, Stripe would send it for days.
         too_large = Unprocessable(
             reason=QuarantineReason.RECORD_TOO_LARGE,
             detail=f"the record of {len(record.value)} bytes is over the limit of {record.topic}",
             event_id=event.event_id,
-            endpoint=verified.endpoint,
-            body=verified.body,
-            received_at=verified.received_at,
+            endpoint=known.endpoint,
+            body=known.body,
+            received_at=known.received_at,
         )
-        return await _quarantine(too_large, deps, traceparent, deadline)
+        return await _quarantine(too_large, way)
     return Duplicate(event.event_id) if position is None else Accepted(event.event_id, position)
 
 
-async def _quarantine(unprocessable: Unprocessable, deps: Ingest, traceparent: str, deadline: float) -> Quarantined:
+async def _quarantine(unprocessable: Unprocessable, way: _Way) -> Quarantined:
+    redaction = way.deps.redaction
     record = quarantine(
         unprocessable,
-        topics=deps.topics,
-        ingest_source="webhook",
-        traceparent=traceparent,
-        sealing=deps.redaction.sealing if deps.redaction is not None else None,
+        topics=way.deps.topics,
+        ingest_source=way.source,
+        traceparent=way.traceparent,
+        sealing=redaction.sealing if redaction is not None else None,
     )
     # A scope of its own: a body quarantined at the wrong endpoint must not hide the event from its topic.
     key = ClaimKey(f"quarantine:{unprocessable.endpoint.name}", record.key.decode())
-    position = await _publish_once(key, record, deps, deadline)
+    position = await _publish_once(key, record, way)
     return Quarantined(unprocessable.event_id, unprocessable.reason, position)
 
 
-async def _publish_once(key: ClaimKey, record: Record, deps: Ingest, deadline: float) -> Position | None:
+async def _publish_once(key: ClaimKey, record: Record, way: _Way) -> Position | None:
     """Publish the record unless one of this key was acknowledged before: then None."""
 
     async def publish(mark: DedupeMark) -> Position:
         # Beyond the answer's deadline: an ack that comes too late for the answer still confirms the claim.
-        return await deps.publisher.publish(marked(record, mark), deadline=deadline + LATE_ACK_SECONDS)
+        return await way.deps.publisher.publish(marked(record, mark), deadline=way.deadline + LATE_ACK_SECONDS)
 
-    return await deps.deduplicator.run(key, publish, deadline=deadline)
+    return await way.deps.deduplicator.run(key, publish, deadline=way.deadline)

@@ -61,7 +61,7 @@ ADAPTERS: dict[str, set[str]] = {
 """An adapter: the core, ports, projections, records, its siblings of the same driver, and that one driver (with its
 parser, where that is a package of its own)."""
 
-UNBOUND = {"bootstrap", "cli", "__main__", "local"}
+UNBOUND = {"bootstrap", "cli", "commands", "__main__", "local"}
 """Where everything is put together; `local` has the servers' own wheels."""
 
 

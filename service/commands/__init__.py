@@ -1,0 +1,1 @@
+"""The commands that `service/cli.py` gathers, a module for each group."""

@@ -1,0 +1,73 @@
+"""What commands have in common: their configuration, their event loop, and what they print on."""
+
+import asyncio
+import functools
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import click
+from rich.console import Console
+
+from service.config import checked_topic_prefix, load, load_topic_prefix
+from service.records import Topics
+from service.telemetry.logging import configure
+
+T = TypeVar("T")
+Command = Callable[..., Any]
+
+WIDTH_WITHOUT_TERMINAL: Final = 110
+
+_config_option: Final = click.option(
+    "--config", "config_path", metavar="FILE", help="The TOML file; else STRIPE_INGEST_CONFIG."
+)
+
+
+def with_config(command: Command) -> Command:
+    """Add `--config` and hand the command the configuration."""
+
+    @_config_option
+    @functools.wraps(command)
+    def run(config_path: str | None, **options: Any) -> Any:
+        config = load(config_path, os.environ)
+        configure(config.logging.format, config.logging.level)
+        return command(config, **options)
+
+    return run
+
+
+def with_topics(command: Command) -> Command:
+    """Add `--config` and `--prefix` and hand the command the topics, which is all that it needs of a configuration."""
+
+    @_config_option
+    @click.option("--prefix", metavar="PREFIX", help="The topics' prefix; else the configuration's.")
+    @functools.wraps(command)
+    def run(config_path: str | None, prefix: str | None, **options: Any) -> Any:
+        known = load_topic_prefix(config_path, os.environ) if prefix is None else checked_topic_prefix(prefix)
+        return command(Topics(known), **options)
+
+    return run
+
+
+def run_async(main: Callable[[], Awaitable[T]]) -> T:
+    """Run a coroutine on uvloop where there is one."""
+
+    async def started() -> T:
+        return await main()
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(started())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 -- optional: not on every platform
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def new_console() -> Console:
+    """Standard output; where it is no terminal, wide enough for whole ids."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)
