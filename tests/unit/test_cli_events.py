@@ -25,7 +25,9 @@ TOPICS: Final = Topics("stripe")
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The command line in an empty folder, without any setting in the environment."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("service.commands.options.configure", lambda *_: None)  # the log of the other tests stays as it is
+    monkeypatch.setattr(
+        "service.commands.options.configure", lambda *_: None
+    )  # the log of the other tests stays as it is
     monkeypatch.delenv("STRIPE_INGEST_CONFIG", raising=False)
     return lambda *arguments, **environment: CliRunner().invoke(cli, arguments, env=environment, catch_exceptions=False)
 

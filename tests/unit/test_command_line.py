@@ -62,7 +62,9 @@ Run: TypeAlias = Callable[..., Ended]
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """The command line in an empty folder, without any setting in the environment."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("service.commands.options.configure", lambda *_: None)  # the log of the other tests stays as it is
+    monkeypatch.setattr(
+        "service.commands.options.configure", lambda *_: None
+    )  # the log of the other tests stays as it is
     for name in [name for name in os.environ if name.startswith("STRIPE_INGEST")]:
         monkeypatch.delenv(name)
 
