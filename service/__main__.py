@@ -6,7 +6,14 @@ import sys
 import click
 
 from service.cli import cli
-from service.errors import ConfigurationError, ConsumerStopped, IngestError
+from service.errors import (
+    ConfigurationError,
+    ConsumerStopped,
+    IngestError,
+    StripeApiError,
+    StripeKeyRefused,
+    StripeUnavailable,
+)
 from service.local.errors import LocalStackError
 
 EXIT_DONE = 0
@@ -44,6 +51,12 @@ def _run() -> int:
         return _failed(str(failed), failed.exit_code)
     except ConsumerStopped as stopped:
         return _failed(str(stopped), EXIT_WRONG)
+    except StripeKeyRefused as wrong:
+        return _failed(str(wrong), EXIT_MISUSED)
+    except StripeUnavailable as unavailable:
+        return _failed(str(unavailable), EXIT_TEMPORARY)
+    except StripeApiError as refused:
+        return _failed(str(refused), EXIT_WRONG)
     except IngestError as unavailable:
         return _failed(str(unavailable), EXIT_TEMPORARY)
     except (ConnectionError, TimeoutError) as unreachable:

@@ -3,25 +3,28 @@
 import asyncio
 import resource
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 import structlog
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 from sqlalchemy.exc import OperationalError
 
 from service.adapters import kafka_topics
 from service.adapters.dedupe_memory import MemoryDedupeStore
 from service.adapters.dedupe_postgres import PostgresDedupeStore
 from service.adapters.kafka_publisher import KafkaPublisher
+from service.adapters.kafka_reading import reading
 from service.adapters.kafka_security import KafkaSecurity, SaslCredentials, tls_context
 from service.adapters.kafka_source import KafkaRecordSource
 from service.adapters.kafka_topics import TopicChange, TopicSpec
 from service.adapters.migrations import MigrationResult
 from service.adapters.migrations import migrate as migrate_database
+from service.adapters.postgres_rebuild import PostgresRebuild
 from service.adapters.postgres_store import PostgresProjectionStore
 from service.admin import build_admin, cannot_listen, serve_admin
 from service.clock import SystemClock
@@ -29,13 +32,13 @@ from service.config import Config, allowed_networks
 from service.consumer.dead_letter import DeadLetterLimit
 from service.consumer.loop import Consumer
 from service.errors import BrokerUnavailable, ConfigurationError, DedupeUnavailable, StoreUnavailable
-from service.ports import DedupeStore
+from service.ports import DedupeStore, Publisher, RecordLog
 from service.projections import PROJECTIONS
 from service.receiver.accepting import accepting, connections_max
 from service.receiver.dedupe import Deduplicator
 from service.receiver.http import RUNNER_OPTIONS, Limits, Receiver, build_app
 from service.receiver.ingest import Ingest
-from service.records import Topics, dead_letter, decode, quarantine_bytes_min, topic_configs
+from service.records import Topics, dead_letter, decode_for, quarantine_bytes_min, topic_configs
 from service.telemetry.metrics import ConsumerMetrics, PublisherMetrics, ReceiverMetrics, registry
 from service.telemetry.observers import ConsumerMetricsObserver, DedupeMetricsObserver, MeteredPublisher
 from service.telemetry.traces import traced
@@ -49,15 +52,20 @@ PRUNE_INTERVAL_SECONDS: Final = 60.0
 PRUNE_BATCH: Final = 5_000
 EVICTION_RETRY_SECONDS: Final = 60.0
 START_RETRY_SECONDS: Final = 2.0
+RECOVERY_DEDUPE_TIMEOUT_SECONDS: Final = 2.0
+"""For a job the store may be slow: nobody waits for its answers as Stripe does."""
 OPEN_FILES_UNBOUNDED: Final = 10_240
 """Taken where there is no hard limit: a kernel has a bound of its own, and refuses more than that."""
+
+Companion: TypeAlias = Callable[[Config, CollectorRegistry], Coroutine[Any, Any, None]]
+"""What runs in a receiver's process beside it, with metrics on the receiver's admin side."""
 
 _log: Final = structlog.get_logger("service.process")
 
 
-async def receive(config: Config) -> None:
+async def receive(config: Config, beside: Companion) -> None:
     """Run a receiver until SIGTERM or SIGINT, then drain: answer what is in flight, take nothing new."""
-    async with stop_signals() as stop, receiver(config):
+    async with stop_signals() as stop, receiver(config, beside):
         _log.info("receiver.started", host=config.receiver.host, port=config.receiver.port)
         await stop.wait()
         _log.info("receiver.stopping")
@@ -118,44 +126,18 @@ def topic_specs(config: Config) -> list[TopicSpec]:
 
 
 @asynccontextmanager
-async def receiver(config: Config) -> AsyncIterator[str]:
-    """A receiver that serves inside the block, and drains at its end; its public URL."""
+async def receiver(config: Config, beside: Companion) -> AsyncIterator[str]:
+    """A receiver that serves inside the block, and drains at its end; its public URL. `beside` runs as long as it."""
     endpoints = config.webhook_endpoints()
-    check_dedupe(config)  # what is missing is said before anything is dialled
-    redaction = config.redaction()
     metrics_registry = registry()
     metrics = ReceiverMetrics(metrics_registry)
-    topics = Topics(config.kafka.topic_prefix)
-    clock = SystemClock()
     async with AsyncExitStack() as stack:
-        publisher_metrics = PublisherMetrics(metrics_registry)
-        publisher = kafka_publisher(
-            config,
-            publisher_metrics,
-            topics=(*topics.data, topics.quarantine),
-            minimum_bytes={topics.quarantine: quarantine_bytes_min(config.receiver.max_body_bytes)},
+        ingest, publisher = await stack.enter_async_context(
+            _ingest(config, metrics, PublisherMetrics(metrics_registry))
         )
-        await publisher.start()
-        stack.push_async_callback(publisher.close)
-        store = await stack.enter_async_context(_dedupe_store(config))
-        deduplicator = Deduplicator(
-            store,
-            DedupeMetricsObserver(metrics),
-            on_error=config.dedupe.on_error,
-            timeout_seconds=config.dedupe.timeout_seconds,
-        )
-        stack.push_async_callback(partial(deduplicator.close, timeout_seconds=config.receiver.shutdown_timeout_seconds))
         public = Receiver(
             endpoints={endpoint.path: endpoint for endpoint in endpoints},
-            ingest=Ingest(
-                publisher=MeteredPublisher(publisher, publisher_metrics),
-                deduplicator=deduplicator,
-                clock=clock,
-                topics=topics,
-                include_raw=config.kafka.include_raw,
-                tolerance_seconds=config.receiver.tolerance_seconds,
-                redaction=redaction,
-            ),
+            ingest=ingest,
             limits=Limits(
                 max_body_bytes=config.receiver.max_body_bytes,
                 max_in_flight=config.receiver.max_in_flight,
@@ -172,7 +154,112 @@ async def receiver(config: Config) -> AsyncIterator[str]:
         admin = await serve_admin(build_admin(metrics_registry, problems), config.admin.host, config.admin.port)
         stack.push_async_callback(admin.cleanup)
         url = await stack.enter_async_context(_public_listener(public, config))
-        yield url
+        companion = asyncio.create_task(beside(config, metrics_registry), name="beside-the-receiver")
+        try:
+            yield url
+        finally:
+            companion.cancel()
+            await asyncio.wait([companion])
+
+
+@asynccontextmanager
+async def recovery_ingest(config: Config) -> AsyncIterator[Ingest]:
+    """The receivers' own way into Kafka, for a job that recovers events; never past the dedupe store.
+
+    Raises `ConfigurationError` where that store is a process's own memory, and `DedupeUnavailable` for an event while
+    the store is away: a job has time, and is told what was published before by nothing else.
+    """
+    if config.dedupe_url.startswith("memory:"):
+        raise ConfigurationError(
+            "dedupe.url: memory:// is the receiver's own, and does not tell this process what was published before;"
+            " recovering needs one that both can ask: postgresql:// or redis://"
+        )
+    patient = msgspec.structs.replace(config.dedupe, on_error="refuse", timeout_seconds=RECOVERY_DEDUPE_TIMEOUT_SECONDS)
+    metrics_registry = registry()
+    async with _ingest(
+        msgspec.structs.replace(config, dedupe=patient),
+        ReceiverMetrics(metrics_registry),
+        PublisherMetrics(metrics_registry),
+    ) as (ingest, _):
+        yield ingest
+
+
+@asynccontextmanager
+async def replay_publisher(config: Config) -> AsyncIterator[Publisher]:
+    """What puts records back onto the topics of events."""
+    metrics = PublisherMetrics(registry())
+    publisher = kafka_publisher(config, metrics, topics=Topics(config.kafka.topic_prefix).data)
+    await publisher.start()
+    try:
+        yield publisher
+    finally:
+        await publisher.close()
+
+
+def record_log(config: Config) -> AbstractAsyncContextManager[RecordLog]:
+    """The logs of the configured cluster's topics, inside the block."""
+    return reading(config.kafka.bootstrap_servers, security=kafka_security(config))
+
+
+@asynccontextmanager
+async def rebuild_store(config: Config, name: str, *, dry_run: bool) -> AsyncIterator[PostgresRebuild]:
+    """A projection's tables, to be compared with their ledger and corrected, inside the block."""
+    store = await PostgresRebuild.open(
+        config.database_url,
+        PROJECTIONS[name],
+        consumer_group=Topics(config.kafka.topic_prefix).group(name),
+        dry_run=dry_run,
+    )
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def readers(config: Config) -> Mapping[str, Collection[str]]:
+    """Consumer group → the topics it reads, of each projection."""
+    topics = Topics(config.kafka.topic_prefix)
+    return {
+        topics.group(name): {topics.of(category) for category in projection.categories}
+        for name, projection in PROJECTIONS.items()
+    }
+
+
+@asynccontextmanager
+async def _ingest(
+    config: Config, metrics: ReceiverMetrics, publisher_metrics: PublisherMetrics
+) -> AsyncIterator[tuple[Ingest, KafkaPublisher]]:
+    """The spine with what it needs, and its publisher for who wants to know how that one is."""
+    check_dedupe(config)  # what is missing is said before anything is dialled
+    redaction = config.redaction()
+    topics = Topics(config.kafka.topic_prefix)
+    async with AsyncExitStack() as stack:
+        publisher = kafka_publisher(
+            config,
+            publisher_metrics,
+            topics=(*topics.data, topics.quarantine),
+            minimum_bytes={topics.quarantine: quarantine_bytes_min(config.receiver.max_body_bytes)},
+        )
+        await publisher.start()
+        stack.push_async_callback(publisher.close)
+        store = await stack.enter_async_context(_dedupe_store(config))
+        deduplicator = Deduplicator(
+            store,
+            DedupeMetricsObserver(metrics),
+            on_error=config.dedupe.on_error,
+            timeout_seconds=config.dedupe.timeout_seconds,
+        )
+        stack.push_async_callback(partial(deduplicator.close, timeout_seconds=config.receiver.shutdown_timeout_seconds))
+        ingest = Ingest(
+            publisher=MeteredPublisher(publisher, publisher_metrics),
+            deduplicator=deduplicator,
+            clock=SystemClock(),
+            topics=topics,
+            include_raw=config.kafka.include_raw,
+            tolerance_seconds=config.receiver.tolerance_seconds,
+            redaction=redaction,
+        )
+        yield ingest, publisher
 
 
 @asynccontextmanager
@@ -257,7 +344,7 @@ async def run_consumer(config: Config, name: str, stop: asyncio.Event) -> None:
             source,
             store,
             publisher,
-            decode=decode,
+            decode=partial(decode_for, consumer_group=group),
             build_dead_letter=partial(dead_letter, topics=topics, consumer_group=group),
             observer=observer,
             clock=SystemClock(),

@@ -13,7 +13,13 @@ from rich.table import Table
 
 from service import __version__, bootstrap
 from service.adapters.kafka_topics import ChangeKind
+from service.bootstrap_recovery import keep_reconciled
+from service.commands.backfill import backfill
+from service.commands.fake_stripe import fake_stripe
 from service.commands.options import new_console, run_async, with_config, with_topics
+from service.commands.rebuild import rebuild
+from service.commands.reconcile import reconcile
+from service.commands.redrive import dead_letter_group, quarantine_group
 from service.config import Config
 from service.contract import Category
 from service.contract.asyncapi import OBJECT_TYPES, asyncapi
@@ -34,6 +40,7 @@ from service.routing import Form, advice, route, routes
 from service.simulator.events import SAMPLE_EVENT_TYPES, render, sample
 from service.simulator.playing import play_shop
 from service.simulator.stripe_sender import DeliveryResult, StripeSender
+from service.stripe_account.api_keys import event_keys, stripe_keys
 
 ALL_EVENTS: Final = "*"
 """Every event type but those that Stripe wants to be asked for by name."""
@@ -82,6 +89,16 @@ url_file = "/run/secrets/database-url"      # postgresql://user:password@host:54
 [consumer]
 # dead_letter_limit = 100           # poison in a row at which a partition stops; a tenth before anything was applied
 
+[reconcile]
+# interval_seconds = 900            # how often receivers look for what was missed; 0: only `reconcile`, on demand
+# lookback_hours = 24
+# grace_seconds = 900               # younger events are Stripe's to deliver
+# api_key_file = "/run/secrets/stripe-events-key"   # may read events; where the endpoints' own keys may not
+
+[stripe]
+# requests_per_second = 20.0        # by one key; Stripe allows 100 in live mode, 25 in test mode, to all of yours
+# api_base = "https://api.stripe.com"
+
 [[endpoints]]
 name = "shop"                       # => POST /webhooks/shop
 mode = "live"                       # live, test or any
@@ -89,6 +106,8 @@ secrets_file = "/run/secrets/stripe-webhook-secret"   # whsec_…, several while
 # path = "/api/v1/webhook"          # where the URL is registered at Stripe already
 # account = "acct_…"
 # connect = false
+# events = ["payment_intent.succeeded", "charge.refunded"]   # what it is registered for at Stripe
+# api_key_file = "/run/secrets/stripe-api-key"   # sk_… or rk_…; for reading Stripe's API, never for receiving
 """
 
 
@@ -107,12 +126,13 @@ def receive(config: Config) -> None:
     counted up from admin.port.
     """
     if config.receiver.workers == 1:
-        run_async(lambda: bootstrap.receive(config))
+        run_async(lambda: bootstrap.receive(config, keep_reconciled))
         return
     config.webhook_endpoints()  # refused once, here, rather than by each worker
     bootstrap.check_dedupe(config)
     Workers(
-        config.receiver.workers, lambda index: run_async(lambda: bootstrap.receive(bootstrap.worker(config, index)))
+        config.receiver.workers,
+        lambda index: run_async(lambda: bootstrap.receive(bootstrap.worker(config, index), keep_reconciled)),
     ).run()
 
 
@@ -320,6 +340,8 @@ def config_check(config: Config) -> None:
     """
     endpoints = config.webhook_endpoints()
     bootstrap.check_dedupe(config)
+    stripe_keys(config)
+    event_keys(config)
     for place, configured in enumerate(config.endpoints):
         for event_type in configured.events:
             if event_type not in CATALOGUE | {ALL_EVENTS}:
@@ -409,3 +431,11 @@ def contract_compare(topics: Topics, earlier: BinaryIO) -> None:
     if changes:
         raise click.exceptions.Exit(1)
     click.echo("Whoever reads by the earlier contract can read what is published now.")
+
+
+cli.add_command(backfill)
+cli.add_command(fake_stripe)
+cli.add_command(dead_letter_group)
+cli.add_command(quarantine_group)
+cli.add_command(rebuild)
+cli.add_command(reconcile)

@@ -116,6 +116,22 @@ class ConsumerConfig(_Section, frozen=True, kw_only=True):
     dead_letter_limit: Annotated[int, Meta(ge=1)] = 100
 
 
+class StripeConfig(_Section, frozen=True, kw_only=True):
+    """`[stripe]`: reading Stripe's API. Stripe allows 100 requests/s in live mode, 25 in test mode and on each list."""
+
+    api_base: str = "https://api.stripe.com"
+    requests_per_second: Annotated[float, Meta(ge=0.1, le=100)] = 20.0  # by one key; leaves the shop its share
+
+
+class ReconcileConfig(_Section, frozen=True, kw_only=True):
+    """`[reconcile]`: finding what was missed. `api_key` reads events where the endpoints' own keys may not."""
+
+    api_key: Secret | None = None
+    interval_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 900  # 0: only when somebody asks for it
+    lookback_hours: Annotated[int, Meta(ge=1, le=720)] = 24  # Stripe lists events of the last 30 days
+    grace_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 900
+
+
 class LoggingConfig(_Section, frozen=True, kw_only=True):
     """`[logging]`: JSON lines, or readable ones; `auto` is readable on a terminal."""
 
@@ -144,6 +160,7 @@ class EndpointConfig(_Section, frozen=True, kw_only=True):
             mode=self.mode or "any",
             account=self.account,
             connect=self.connect,
+            events=self.events,
         )
 
 
@@ -156,6 +173,8 @@ class Config(_Section, frozen=True, kw_only=True):
     dedupe: DedupeConfig = DedupeConfig()
     database: DatabaseConfig = DatabaseConfig()
     consumer: ConsumerConfig = ConsumerConfig()
+    stripe: StripeConfig = StripeConfig()
+    reconcile: ReconcileConfig = ReconcileConfig()
     logging: LoggingConfig = LoggingConfig()
     endpoints: tuple[EndpointConfig, ...] = ()
 
@@ -317,6 +336,7 @@ def _read_secret_files(tree: dict[str, Any]) -> None:
         ("database", tree.get("database"), "url", False),
         ("dedupe", tree.get("dedupe"), "url", False),
         ("kafka", kafka, "redact_key", False),
+        ("reconcile", tree.get("reconcile"), "api_key", False),
         ("kafka.security", kafka.get("security") if isinstance(kafka, dict) else None, "password", False),
     ]
     for index, endpoint in enumerate(endpoints if isinstance(endpoints, list) else ()):
@@ -386,6 +406,7 @@ def _check(config: Config) -> None:
             "dedupe.url: memory:// is one process's own; with receiver.workers > 1 use a shared one"
         )
     allowed_networks(config.receiver.allow_ips)
+    _check_api_base(config.stripe.api_base)
     _check_endpoints(config.endpoints)
 
 
@@ -400,6 +421,19 @@ def _check_url(key: str, url: Secret | None, schemes: tuple[str, ...]) -> None:
     except ValueError:
         # Its own message would show what stands where the port should: part of a password, most likely.
         raise ConfigurationError(f"{key}: is no URL; percent-encode what is special in user and password") from None
+
+
+def _check_api_base(base: str) -> None:
+    try:
+        parts = urlsplit(base)
+        _ = parts.port
+    except ValueError:
+        raise ConfigurationError("stripe.api_base: is no URL") from None
+    if parts.scheme not in {"https", "http"} or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise ConfigurationError("stripe.api_base: must be https://host, with a port and a path at most")
+    if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+        # Every request carries the API key.
+        raise ConfigurationError("stripe.api_base: must begin with https:// unless it is on this machine")
 
 
 def _check_endpoints(endpoints: tuple[EndpointConfig, ...]) -> None:

@@ -27,9 +27,17 @@
     ├── StoreUnavailable            a consumer's database is away: back off with jitter, try again
     ├── FenceLost                   another process moved a partition's offset: drop, read the database, seek
     ├── RowRefused                  the database refuses this data for good: halve the batch, dead-letter the one
-    └── ConsumerStopped             a consumer must not go on; a person decides
-        ├── OffsetOutOfRange
-        └── ForeignCluster
+    ├── JobHeld                     another process is doing this job: try again later
+    ├── ConsumerStopped             a consumer must not go on; a person decides
+    │   ├── OffsetOutOfRange
+    │   ├── ForeignCluster
+    │   └── LedgerUnreadable
+    └── StripeApiError              Stripe's API did not give what it was asked for
+        ├── StripeUnavailable       5xx, 429 or no answer, more than once: exit 75
+        ├── StripeKeyRefused        401: exit 2
+        ├── StripePermissionMissing 403: exit 1
+        ├── StripeObjectMissing     404: exit 1
+        └── StripeRequestRefused    any other 4xx: exit 1
 
 No message carries a secret, a signature or any part of a payload.
 """
@@ -219,6 +227,12 @@ class RowRefused(IngestError):
         self.sqlstate = sqlstate
 
 
+class JobHeld(IngestError):
+    """Another process has the lease on a job."""
+
+    tag = "job_held"
+
+
 class ConsumerStopped(IngestError):
     """A consumer (or one of its partitions) must stop rather than guess. The message names the way out."""
 
@@ -233,3 +247,53 @@ class ForeignCluster(ConsumerStopped):
     """The stored offsets belong to another Kafka cluster."""
 
     tag = "foreign_cluster"
+
+
+class LedgerUnreadable(ConsumerStopped):
+    """An entry of a ledger is none that this version can read: neither a consumer nor a rebuild can fold its object."""
+
+    tag = "ledger_unreadable"
+
+
+class StripeApiError(IngestError):
+    """Stripe's API did not give what it was asked for. `request_id` finds the request in Stripe's dashboard."""
+
+    tag = "stripe_api_error"
+
+    def __init__(self, message: str, *, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.request_id = request_id
+
+
+class StripeUnavailable(StripeApiError):
+    """Stripe gave no usable answer, however often it was asked; later it may."""
+
+    tag = "stripe_unavailable"
+
+
+class StripeKeyRefused(StripeApiError):
+    """The API key is none of Stripe's: mistyped, rolled, expired or deleted."""
+
+    tag = "stripe_key_refused"
+
+
+class StripePermissionMissing(StripeApiError):
+    """The API key may not do this; `scope` is the permission that Stripe says would help, such as `event_read`."""
+
+    tag = "stripe_permission_missing"
+
+    def __init__(self, message: str, *, scope: str | None, request_id: str | None = None) -> None:
+        super().__init__(message, request_id=request_id)
+        self.scope = scope
+
+
+class StripeObjectMissing(StripeApiError):
+    """Stripe has no object of this id: it never had, it was deleted, or it is in the other mode or account."""
+
+    tag = "stripe_object_missing"
+
+
+class StripeRequestRefused(StripeApiError):
+    """Stripe refused the request itself; asking again would give the same."""
+
+    tag = "stripe_request_refused"

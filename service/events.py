@@ -53,6 +53,8 @@ class Endpoint:
     mode: Mode = "any"
     account: str | None = None
     connect: bool = False
+    events: tuple[str, ...] = ()
+    """The event types it is meant to be registered for; whatever is delivered is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,8 @@ class QuarantineReason(StrEnum):
 class Unprocessable:
     """A verified body that cannot be normalized; its bytes go to quarantine unchanged.
 
-    Where fields are redacted, they are sealed there. `detail` names a field, never a value. `event_id` is set where the
-    body has a well-formed one.
+    Where fields are redacted, they are sealed there. `detail` names a field, never a value. `event_id` and `event_type`
+    are set where the body has well-formed ones.
     """
 
     reason: QuarantineReason
@@ -127,6 +129,7 @@ class Unprocessable:
     endpoint: Endpoint
     body: bytes = field(repr=False)
     received_at: datetime
+    event_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +183,13 @@ class InvalidRecord:
     record: ConsumedRecord
     reason: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A consumed record that was replayed for another consumer group; whatever is in it is none of this one's."""
+
+    record: ConsumedRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """What the use cases need of the world, in their own words. Each port has one contract suite in tests/contracts."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Literal, Protocol, TypeAlias
 
 from service.events import (
     ClaimKey,
@@ -15,6 +15,8 @@ from service.events import (
     Position,
     Record,
 )
+from service.projections.differences import Difference
+from service.projections.model import ObjectKey
 
 
 class Clock(Protocol):
@@ -64,6 +66,10 @@ class DedupeStore(Protocol):
 
         A key that `owner` itself holds is IN_FLIGHT as for anybody else. The lease length is the store's setting.
         """
+        ...
+
+    async def look(self, keys: Collection[ClaimKey]) -> Mapping[ClaimKey, ClaimState]:
+        """Say what `claim` would find, and claim nothing."""
         ...
 
     async def confirm(self, keys: Collection[ClaimKey]) -> None:
@@ -122,6 +128,31 @@ class RecordSource(Protocol):
         ...
 
 
+class RecordLog(Protocol):
+    """The logs of topics, read by nobody's group: nothing is committed, and nobody is rebalanced.
+
+    All calls raise `BrokerUnavailable`, also where the next record does not come in time.
+    """
+
+    async def ranges(self, topic: str) -> Mapping[Partition, range]:
+        """The offsets of each of the topic's partitions as they are now; nothing where there is no such topic."""
+        ...
+
+    async def offsets_at(self, partitions: Collection[Partition], moment: datetime) -> Mapping[Partition, int]:
+        """Of each partition, the offset of its first record that is not older than `moment`.
+
+        A partition without one is left out. Times are the records' own: what lies behind may yet be older.
+        """
+        ...
+
+    def read(self, ranges: Mapping[Partition, range]) -> AsyncIterator[ConsumedRecord]:
+        """The records in the ranges, one partition after the other, each in offset order.
+
+        Those that were deleted meanwhile are passed over. One reading at a time.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Decoded events and the offsets they move: applied together or not at all.
@@ -170,4 +201,182 @@ class ProjectionStore(Protocol):
 
     async def close(self) -> None:
         """Give back connections."""
+        ...
+
+
+StripeList: TypeAlias = Literal[
+    "products", "prices", "customers", "subscriptions", "payment_intents", "charges", "refunds", "invoices",
+    "disputes", "checkout_sessions", "invoice_payments",
+]  # fmt: skip
+"""Stripe's lists of objects, by their names in its API."""
+
+EVENT_TYPES_MAX: Final = 20
+"""How many event types Stripe lets one ask for at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class StripeObject:
+    """An object as a read of Stripe gave it; of a list, one member."""
+
+    id: str
+    created: datetime | None
+    """None where Stripe does not say: a deleted object's."""
+    body: bytes = field(repr=False)
+    """The JSON text, exactly as Stripe wrote it."""
+    as_of: datetime
+    """In whole seconds. What was read is not older than this: Stripe's `Date` less the duration of the request."""
+    api_version: str | None
+    """The version the answer is rendered in. An event says its own: it is rendered as at its creation."""
+
+
+@dataclass(frozen=True, slots=True)
+class StripePage:
+    """A page of a list, the newest object first. A page may be empty and yet have one after it."""
+
+    objects: Sequence[StripeObject]
+    next_after: str | None
+    """What to hand in as `after` for the next page; None where there is none. To be kept, not to be read."""
+
+
+class StripeReader(Protocol):
+    """Reads one Stripe account in one mode, with one API key.
+
+    Each call makes one request, and more only where Stripe is to be asked again; the waits in between are bounded.
+    A list comes newest first, by `created`, from `created_from` (itself included) until `created_to` (itself not), in
+    whole seconds; None leaves a side open. `after` is the `next_after` of the page before.
+
+    All calls raise `StripeUnavailable` where trying later may help, `StripeKeyRefused`, `StripePermissionMissing` for
+    a key that may not read this, `StripeObjectMissing` for an id that Stripe does not know (also an `after` whose
+    object was deleted meanwhile, or is older than Stripe keeps it: go on by `created_to`), `StripeRequestRefused` for
+    the rest.
+    """
+
+    async def events(
+        self,
+        *,
+        created_from: datetime | None = None,
+        created_to: datetime | None = None,
+        types: Sequence[str] = (),
+        delivery_success: bool | None = None,
+        after: str | None = None,
+    ) -> StripePage:
+        """A page of the events of the last 30 days.
+
+        `types` are at most `EVENT_TYPES_MAX` names, or one group such as `charge.*`; none means all.
+        `delivery_success` False gives those that are pending or have failed at some webhook endpoint, True the others.
+        """
+        ...
+
+    async def objects(
+        self,
+        name: StripeList,
+        *,
+        created_from: datetime | None = None,
+        created_to: datetime | None = None,
+        after: str | None = None,
+    ) -> StripePage:
+        """A page of a list: subscriptions in every status, products and prices whether active or not.
+
+        Of prices the active ones come first, as Stripe has no list of both. No list has the objects of a test clock.
+        """
+        ...
+
+    async def object(self, name: StripeList, object_id: str) -> StripeObject:
+        """The present state of one object. A deleted customer is given as `{"id": …, "deleted": true}`."""
+        ...
+
+    async def event(self, event_id: str) -> StripeObject:
+        """One event of the last 30 days."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections."""
+        ...
+
+
+class JobStore(Protocol):
+    """How far jobs are, and whose they are: of several processes that want to do one, one does it at a time.
+
+    A lease that ran out may be another's by now; what its former holder still does must be harmless when done twice.
+    Errors of the driver or the server come out as `StoreUnavailable`.
+    """
+
+    async def begin(self, job: str, *, owner: str, lease_seconds: float) -> bytes | None:
+        """Get the lease on a job, and how far it is: what `save` was told last, None before that.
+
+        Raises `JobHeld` while another owner has it.
+        """
+        ...
+
+    async def save(self, job: str, progress: bytes, *, owner: str, lease_seconds: float) -> None:
+        """Remember how far it is, and keep the lease. Raises `JobHeld` and remembers nothing where it is another's."""
+        ...
+
+    async def end(self, job: str, *, owner: str) -> None:
+        """Give the lease back, where it is still the owner's."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections."""
+        ...
+
+
+class UndecidedObjects(Protocol):
+    """The objects of which the events alone do not say what came last."""
+
+    async def undecided(
+        self, *, account: str, livemode: bool, before: datetime, limit: int
+    ) -> Sequence[tuple[str, str]]:
+        """At most so many, as (object type, object id), whose last event is from before this moment, oldest first.
+
+        Raises `StoreUnavailable`.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildPage:
+    """What one transaction of a rebuild looked at, and found; without `dry_run` it has corrected all of that.
+
+    `looked_at` counts records (`topic`), objects (`objects`) and what rows are made for (`rows`); none is the end.
+    """
+
+    walk: Literal["topic", "objects", "rows"]
+    looked_at: int
+    differences: Sequence[Difference] = ()
+    reached: ObjectKey | None = None
+    """The last key; the next page begins after it."""
+    invalid: Mapping[str, int] = field(default_factory=dict)
+    ahead: int = 0
+    """Events of which the ledger has nothing since no consumer has come to them: they are left to it."""
+
+
+class RebuildStore(Protocol):
+    """A projection's tables and ledger, to be compared, and corrected, a page at a time, while consumers go on.
+
+    All calls raise `StoreUnavailable` as `ProjectionStore` does, and `LedgerUnreadable`.
+    """
+
+    async def totals(self) -> Mapping[str, int]:
+        """How much the walks `objects` and `rows` will look at, about."""
+        ...
+
+    async def stage(self, events: Sequence[ConsumedEvent]) -> int:
+        """Lay beside the ledger, for the rest of this run, what it lacks or has otherwise; how many are `ahead`.
+
+        Of an event that comes several times, the first counts that is in the ledger's own API version. Raises
+        `RowRefused` where the database refuses something, and nothing was laid there.
+        """
+        ...
+
+    async def objects(self, after: ObjectKey | None) -> RebuildPage:
+        """The ledger entries, marks and states of the next objects."""
+        ...
+
+    async def rows(self, after: ObjectKey | None) -> RebuildPage:
+        """The links and rows of the next roots, and the rows that nothing stands behind."""
+        ...
+
+    async def close(self) -> None:
+        """Give back the connection."""
         ...

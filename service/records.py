@@ -14,7 +14,17 @@ import msgspec
 from service import contract
 from service.contract import NO_RAW, Category, Event, Other
 from service.contract.schema import schema_id, schema_name
-from service.events import ConsumedEvent, ConsumedRecord, DedupeMark, IngestSource, InvalidRecord, Record, Unprocessable
+from service.events import (
+    ConsumedEvent,
+    ConsumedRecord,
+    DedupeMark,
+    IngestSource,
+    InvalidRecord,
+    Partition,
+    PassedOver,
+    Record,
+    Unprocessable,
+)
 from service.redaction import ALGORITHM, CannotUnseal, Sealing
 
 _FAMILIES: Final[Mapping[Category, str]] = {
@@ -177,6 +187,8 @@ def quarantine(
         "ingest_source": ingest_source,
         "traceparent": traceparent,
     }
+    if unprocessable.event_type is not None:
+        headers["event_type"] = unprocessable.event_type
     record = Record(
         topic=topics.quarantine,
         key=identity[1].encode(),
@@ -244,6 +256,78 @@ def dead_letter(invalid: InvalidRecord, *, topics: Topics, consumer_group: str) 
         value=origin.value or b"",
         headers=(*origin.headers, *((name, value.encode()) for name, value in provenance.items())),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What a record of the dead-letter topic says of itself.
+
+    `partition` and `offset` are where its record stood first: one that was replayed and could not be applied again is
+    still the same dead letter.
+    """
+
+    record: ConsumedRecord
+    consumer_group: str
+    partition: Partition
+    offset: int
+    reason: str
+    detail: str
+
+
+_PROVENANCE: Final = frozenset(
+    (
+        "dead_letter_reason",
+        "dead_letter_detail",
+        "consumer_group",
+        "original_topic",
+        "original_partition",
+        "original_offset",
+    )
+)
+REPLAY_GROUP: Final = "replay_group"
+_REPLAY_OF: Final = "replay_of"
+
+
+def read_dead_letter(record: ConsumedRecord) -> DeadLetter | None:
+    """A record of the dead-letter topic as `dead_letter` made it; None where its headers do not say what is needed."""
+    headers = {name: value.decode(errors="replace") for name, value in record.headers}
+    replay_of = headers.get(_REPLAY_OF, "").rsplit("/", 2)
+    origin = [headers.get(f"original_{part}", "") for part in ("topic", "partition", "offset")]
+    topic, number, offset = replay_of if len(replay_of) == len(origin) else origin
+    if not (headers.keys() >= _PROVENANCE and number.isdecimal() and offset.isdecimal()):
+        return None
+    return DeadLetter(
+        record,
+        headers["consumer_group"],
+        Partition(topic, int(number)),
+        int(offset),
+        headers["dead_letter_reason"],
+        headers["dead_letter_detail"],
+    )
+
+
+def replayed(letter: DeadLetter) -> Record:
+    """The record that a dead letter was, for the consumer group that could not apply it, and no other."""
+    ours = {
+        "ingest_source": "replay",
+        REPLAY_GROUP: letter.consumer_group,
+        _REPLAY_OF: f"{letter.partition.topic}/{letter.partition.number}/{letter.offset}",
+    }
+    kept = [(name, value) for name, value in letter.record.headers if name not in _PROVENANCE | ours.keys()]
+    return Record(
+        topic=letter.partition.topic,
+        key=letter.record.key or b"",
+        value=letter.record.value or b"",
+        headers=(*kept, *((name, value.encode()) for name, value in ours.items())),
+    )
+
+
+def decode_for(record: ConsumedRecord, *, consumer_group: str) -> ConsumedEvent | InvalidRecord | PassedOver:
+    """What a record is to a consumer group: one that was replayed for another has been applied here before."""
+    group = consumer_group.encode()
+    if any(name == REPLAY_GROUP and value != group for name, value in record.headers):
+        return PassedOver(record)
+    return decode(record)
 
 
 def decode(record: ConsumedRecord) -> ConsumedEvent | InvalidRecord:

@@ -8,6 +8,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from tests.support.corpus import CORPUS
+from tests.support.fake_stripe import NO_STRIPE_MOCK, stripe_mock_possible
 from tests.support.stack import (
     EMPTY_TEMPLATE,
     MIGRATED_TEMPLATE,
@@ -108,6 +109,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say so when the real-world payloads are not there: those tests then show nothing."""
+    """Say so when the real-world payloads or stripe-mock are not there: those tests then show nothing."""
     if not CORPUS.is_dir():
         terminalreporter.write_line(f"corpus tests were not run: there are no payloads in {CORPUS}", yellow=True)
+    if not stripe_mock_possible():
+        terminalreporter.write_line(NO_STRIPE_MOCK, yellow=True)

@@ -41,6 +41,11 @@ class MemoryDedupeStore:
         self._forget_expired()
         return {key: self._claim(key, owner) for key in dict.fromkeys(keys)}
 
+    async def look(self, keys: Collection[ClaimKey]) -> Mapping[ClaimKey, ClaimState]:
+        """See `DedupeStore.look`."""
+        self._forget_expired()
+        return {key: self._state(key) for key in keys}
+
     async def confirm(self, keys: Collection[ClaimKey]) -> None:
         """See `DedupeStore.confirm`."""
         done_until = self._clock.monotonic() + self._retention_seconds
@@ -61,12 +66,15 @@ class MemoryDedupeStore:
         """Nothing to give back."""
 
     def _claim(self, key: ClaimKey, owner: str) -> ClaimState:
+        state = self._state(key)
+        if state is ClaimState.NEW:
+            self._leases[key] = _Lease(owner, self._clock.monotonic() + self._lease_seconds)
+        return state
+
+    def _state(self, key: ClaimKey) -> ClaimState:
         if key in self._done_until:
             return ClaimState.DONE
-        if key in self._leases:
-            return ClaimState.IN_FLIGHT
-        self._leases[key] = _Lease(owner, self._clock.monotonic() + self._lease_seconds)
-        return ClaimState.NEW
+        return ClaimState.IN_FLIGHT if key in self._leases else ClaimState.NEW
 
     def _forget_expired(self) -> None:
         now = self._clock.monotonic()

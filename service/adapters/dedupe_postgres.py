@@ -42,6 +42,16 @@ LEFT JOIN claimed USING (scope, id)
 LEFT JOIN dedupe_claims AS seen ON seen.scope = asked.scope AND seen.id = asked.id
 """
 
+_LOOK: Final = """
+SELECT asked.scope, asked.id,
+       CASE WHEN seen.id IS NULL THEN 'new'
+            WHEN seen.done_at > now() - $3::interval THEN 'done'
+            WHEN seen.done_at IS NULL AND seen.lease_until > now() THEN 'in_flight'
+            ELSE 'new' END AS state
+FROM unnest($1::text[], $2::text[]) AS asked (scope, id)
+LEFT JOIN dedupe_claims AS seen ON seen.scope = asked.scope AND seen.id = asked.id
+"""
+
 # An upsert: the row may be gone (released, pruned) or another's by now, and the ack is still an ack.
 _CONFIRM: Final = """
 INSERT INTO dedupe_claims AS claim (scope, id, owner, lease_until, done_at)
@@ -123,6 +133,12 @@ class PostgresDedupeStore:
         """See `DedupeStore.claim`."""
         async with self._connection() as connection:
             rows = await connection.fetch(_CLAIM, *_columns(keys), owner, self._lease, self._retention)
+        return {ClaimKey(row["scope"], row["id"]): ClaimState(row["state"]) for row in rows}
+
+    async def look(self, keys: Collection[ClaimKey]) -> Mapping[ClaimKey, ClaimState]:
+        """See `DedupeStore.look`."""
+        async with self._connection() as connection:
+            rows = await connection.fetch(_LOOK, *_columns(keys), self._retention)
         return {ClaimKey(row["scope"], row["id"]): ClaimState(row["state"]) for row in rows}
 
     async def confirm(self, keys: Collection[ClaimKey]) -> None:

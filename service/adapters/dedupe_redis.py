@@ -65,6 +65,15 @@ end
 return found
 """)
 
+_LOOK: Final = _Script("""
+local found = {}
+for place, key in ipairs(KEYS) do
+    local held = redis.call('GET', key)
+    found[place] = held == ARGV[1] and 'done' or held and 'in_flight' or 'new'
+end
+return found
+""")
+
 _CONFIRM: Final = _Script("""
 for _, key in ipairs(KEYS) do
     redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
@@ -111,13 +120,11 @@ class RedisDedupeStore:
 
     async def claim(self, keys: Collection[ClaimKey], *, owner: str) -> Mapping[ClaimKey, ClaimState]:
         """See `DedupeStore.claim`."""
-        asked = list(dict.fromkeys(keys))
-        async with self._connection() as connection:
-            found = await self._run(connection, _CLAIM, asked, _lease(owner), self._lease_milliseconds, _DONE)
-            try:
-                return {key: _STATES[state] for key, state in zip(asked, found, strict=True)}
-            except (KeyError, TypeError, ValueError):
-                raise InvalidResponse("not one state for each key") from None
+        return await self._states(keys, _CLAIM, _lease(owner), self._lease_milliseconds, _DONE)
+
+    async def look(self, keys: Collection[ClaimKey]) -> Mapping[ClaimKey, ClaimState]:
+        """See `DedupeStore.look`."""
+        return await self._states(keys, _LOOK, _DONE)
 
     async def confirm(self, keys: Collection[ClaimKey]) -> None:
         """See `DedupeStore.confirm`."""
@@ -148,6 +155,17 @@ class RedisDedupeStore:
         with suppress(RedisError, OSError):
             async with asyncio.timeout(CLOSE_SECONDS_MAX):
                 await self._pool.disconnect()
+
+    async def _states(
+        self, keys: Collection[ClaimKey], script: _Script, *arguments: str
+    ) -> Mapping[ClaimKey, ClaimState]:
+        asked = list(dict.fromkeys(keys))
+        async with self._connection() as connection:
+            found = await self._run(connection, script, asked, *arguments)
+            try:
+                return {key: _STATES[state] for key, state in zip(asked, found, strict=True)}
+            except (KeyError, TypeError, ValueError):
+                raise InvalidResponse("not one state for each key") from None
 
     async def _run(
         self, connection: AbstractConnection, script: _Script, keys: Collection[ClaimKey], *arguments: str

@@ -167,18 +167,18 @@ class KafkaRecordSource:
         if self._member is None:
             return ()
         assignment = self._member.assignment
-        return {_partition(tp) for tp in assignment.partitions - assignment.positions.keys()}
+        return {partition_of(tp) for tp in assignment.partitions - assignment.positions.keys()}
 
     async def bounds(self, partitions: Collection[Partition]) -> Mapping[Partition, tuple[int, int]]:
         """See `RecordSource.bounds`. Raises `BrokerUnavailable`."""
-        tps = [_topic_partition(partition) for partition in partitions]
+        tps = [topic_partition(partition) for partition in partitions]
         first = await self._ask(lambda consumer: consumer.beginning_offsets(tps))
         end = await self._ask(lambda consumer: consumer.end_offsets(tps))
-        return {_partition(tp): (first[tp], end[tp]) for tp in tps}
+        return {partition_of(tp): (first[tp], end[tp]) for tp in tps}
 
     def seek(self, partition: Partition, offset: int) -> None:
         """See `RecordSource.seek`. Does nothing for a partition that was revoked meanwhile."""
-        tp = _topic_partition(partition)
+        tp = topic_partition(partition)
         if self._member is None or tp not in self._member.assignment.partitions:
             return
         self._member.consumer.seek(tp, offset)
@@ -190,7 +190,7 @@ class KafkaRecordSource:
         """See `RecordSource.unposition`."""
         if self._member is None:
             return
-        for tp in map(_topic_partition, partitions):
+        for tp in map(topic_partition, partitions):
             if self._member.assignment.positions.pop(tp, None) is not None:
                 self._member.consumer.pause(tp)
 
@@ -223,7 +223,7 @@ class KafkaRecordSource:
         if self._member is None:
             return
         assigned = self._member.assignment.partitions
-        ours = {tp: offset for p, offset in offsets.items() if (tp := _topic_partition(p)) in assigned}
+        ours = {tp: offset for p, offset in offsets.items() if (tp := topic_partition(p)) in assigned}
         if not ours:
             return
         try:
@@ -239,7 +239,7 @@ class KafkaRecordSource:
         if not positions:
             return {}
         ends = await self._ask(lambda consumer: consumer.end_offsets(list(positions)))
-        return {_partition(tp): max(0, ends[tp] - offset) for tp, offset in positions.items()}
+        return {partition_of(tp): max(0, ends[tp] - offset) for tp, offset in positions.items()}
 
     async def _open(self) -> _Member:
         if self._member is None:
@@ -279,7 +279,7 @@ class KafkaRecordSource:
             async with asyncio.timeout(self._timing.request * (1 + self._bootstrap_servers.count(","))):
                 await consumer.start()
         except BaseException as error:
-            await _dispose(consumer, self._timing.close)
+            await dispose(consumer, self._timing.close)
             if isinstance(error, KafkaError | OSError | TimeoutError):
                 raise BrokerUnavailable(f"kafka is away ({type(error).__name__})") from error
             raise
@@ -308,7 +308,7 @@ class KafkaRecordSource:
 
     def _out_of_range(self, error: OffsetOutOfRangeError) -> OffsetOutOfRange:
         outside: Mapping[TopicPartition, int] = error.args[0]
-        self.unposition([_partition(tp) for tp in outside])
+        self.unposition([partition_of(tp) for tp in outside])
         where = ", ".join(f"offset {offset} of {tp.topic}, partition {tp.partition}" for tp, offset in outside.items())
         return OffsetOutOfRange(
             f"{where}, is outside the log: records were deleted before they were read, or the topic was made anew. "
@@ -345,7 +345,7 @@ class KafkaRecordSource:
         except (BrokerUnavailable, KafkaError, TimeoutError):
             return False
         finally:
-            await _dispose(consumer, self._timing.close)
+            await dispose(consumer, self._timing.close)
         return any(ends[tp] > offset for tp, offset in positions.items())
 
     def _next_offsets(self) -> Mapping[TopicPartition, int]:
@@ -371,7 +371,7 @@ class KafkaRecordSource:
         await self._leave(member)
 
     async def _leave(self, member: _Member) -> None:
-        await _dispose(member.consumer, self._timing.close)
+        await dispose(member.consumer, self._timing.close)
         if member.poll is not None:
             await end(member.poll.task)
 
@@ -388,11 +388,12 @@ def _taken(member: _Member, poll: _Poll) -> list[ConsumedRecord]:
             member.consumer.seek(tp, position.next_offset)
             continue
         position.next_offset = batch[-1].offset + 1
-        records += map(_consumed, batch)
+        records += map(consumed, batch)
     return records
 
 
-def _consumed(record: "ConsumerRecord[bytes, bytes]") -> ConsumedRecord:
+def consumed(record: "ConsumerRecord[bytes, bytes]") -> ConsumedRecord:
+    """A record as the driver gives it, as ours."""
     return ConsumedRecord(
         partition=Partition(record.topic, record.partition),
         offset=record.offset,
@@ -403,15 +404,17 @@ def _consumed(record: "ConsumerRecord[bytes, bytes]") -> ConsumedRecord:
     )
 
 
-def _partition(tp: TopicPartition) -> Partition:
+def partition_of(tp: TopicPartition) -> Partition:
+    """Ours, of the driver's."""
     return Partition(tp.topic, tp.partition)
 
 
-def _topic_partition(partition: Partition) -> TopicPartition:
+def topic_partition(partition: Partition) -> TopicPartition:
+    """The driver's, of ours."""
     return TopicPartition(partition.topic, partition.number)
 
 
-async def _dispose(consumer: AIOKafkaConsumer, seconds: float) -> None:
+async def dispose(consumer: AIOKafkaConsumer, seconds: float) -> None:
     """Stop a consumer, by force where its own `stop` does not end: leaving the group asks a broker that may be away."""
     await bounded(consumer.stop, seconds)
     coordinator, fetcher = consumer._coordinator, consumer._fetcher  # noqa: SLF001 - what a hanging `stop` leaves

@@ -7,8 +7,9 @@ other side, so a loop with virtual time runs it as well.
 import asyncio
 import zlib
 from collections import defaultdict, deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from service.errors import BrokerUnavailable, IngestError, OffsetOutOfRange, PublishOutcomeUnknown, RecordTooLarge
 from service.events import ConsumedRecord, Offsets, Partition, Position, Record
@@ -121,6 +122,12 @@ class MemoryKafka:
     def limit(self, topic: str) -> int | None:
         """The topic's `max.message.bytes`; None where there is no such topic."""
         return self._topics[topic].max_message_bytes if topic in self._topics else None
+
+    def partitions(self, topic: str) -> Sequence[Partition]:
+        """The topic's partitions; none where there is no such topic."""
+        return [
+            Partition(topic, number) for number in range(len(self._topics[topic].logs) if topic in self._topics else 0)
+        ]
 
     def log(self, partition: Partition) -> _Log:
         """A partition's log."""
@@ -291,6 +298,42 @@ class MemoryRecordSource:
         """See `RecordSource.close`."""
         self._kafka.leave(self)
         self.assign(())
+
+    def _require_broker(self) -> None:
+        if not self._kafka.available:
+            raise BrokerUnavailable("the broker is away")
+
+
+class MemoryRecordLog:
+    """The `RecordLog` port on a `MemoryKafka`."""
+
+    def __init__(self, kafka: MemoryKafka) -> None:
+        self._kafka = kafka
+
+    async def ranges(self, topic: str) -> Mapping[Partition, range]:
+        """See `RecordLog.ranges`."""
+        self._require_broker()
+        logs = {partition: self._kafka.log(partition) for partition in self._kafka.partitions(topic)}
+        return {partition: range(log.first, log.end) for partition, log in logs.items()}
+
+    async def offsets_at(self, partitions: Collection[Partition], moment: datetime) -> Mapping[Partition, int]:
+        """See `RecordLog.offsets_at`."""
+        self._require_broker()
+        since_ms = int(moment.timestamp() * 1000)
+        found = {
+            partition: next((r.offset for r in self._kafka.log(partition).records if r.timestamp_ms >= since_ms), None)
+            for partition in partitions
+        }
+        return {partition: offset for partition, offset in found.items() if offset is not None}
+
+    async def read(self, ranges: Mapping[Partition, range]) -> AsyncIterator[ConsumedRecord]:
+        """See `RecordLog.read`."""
+        for partition, wanted in sorted(ranges.items(), key=lambda item: item[0]):
+            for record in tuple(self._kafka.log(partition).records):
+                await asyncio.sleep(0)
+                self._require_broker()
+                if record.offset in wanted:
+                    yield record
 
     def _require_broker(self) -> None:
         if not self._kafka.available:

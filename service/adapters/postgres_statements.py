@@ -4,23 +4,28 @@ Names of tables are ours, never input; everything else is a parameter.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-_KEYS: Final = "unnest($1::text[], $2::boolean[], $3::text[]) AS k (account, livemode, object_id)"
+KEYS: Final = "unnest($1::text[], $2::boolean[], $3::text[]) AS k (account, livemode, object_id)"
+"""Keys, as a relation of three arrays."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tables:
     """A projection's tables; `rows` gives the id column of each table of rows.
 
-    `refs` is None where every object is its own and only root: there is nothing to look up.
+    `refs` is None where every object is its own and only root: there is nothing to look up. `owners` gives the column
+    that names a row's root where that is not its own id (`RowSet.owned`), `root_prefixes` what may stand before a row's
+    id in its root's.
     """
 
     ledger: str
     objects: str
     refs: str | None
     rows: Mapping[str, str]
+    owners: Mapping[str, str] = field(default_factory=dict)
+    root_prefixes: tuple[str, ...] = ()
 
 
 TABLES: Final[Mapping[str, Tables]] = {
@@ -35,6 +40,14 @@ TABLES: Final[Mapping[str, Tables]] = {
             "subscription_items": "subscription_item_id",
             "invoices": "invoice_id",
         },
+        owners={"subscription_items": "subscription_id"},
+    ),
+    "catalog": Tables(
+        "catalog_events",
+        "catalog_objects",
+        None,
+        {"products": "product_id", "prices": "price_id"},
+        root_prefixes=("product:", "price:"),
     ),
 }
 """By the projection's name."""
@@ -120,7 +133,7 @@ RETURNING account, livemode, object_id, event_id
 
 _HISTORY: Final = """
 SELECT l.account, l.livemode, l.object_id, l.object_type, l.event_id, l.event_type, l.created_at, l.api_version,
-       l.data, l.previous, l.no_op
+       l.data, l.previous, l.no_op, l.via
 FROM {keys}
 JOIN {ledger} AS l USING (account, livemode, object_id)
 """
@@ -198,7 +211,7 @@ def statements_for(tables: Tables) -> Statements:
         "ledger": tables.ledger,
         "objects": tables.objects,
         "refs": tables.refs or "",
-        "keys": _KEYS,
+        "keys": KEYS,
         "state": _STATE,
     }
     return Statements(

@@ -18,51 +18,32 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, Self, TypeAlias
+from datetime import datetime
+from typing import Self
 
 import asyncpg
-import msgspec
 
 from service.adapters.postgres_errors import translated
-from service.adapters.postgres_statements import (
-    OFFSET,
-    OFFSETS_BEGIN,
-    OFFSETS_CHECK,
-    OFFSETS_MOVE,
-    TABLES,
-    remove,
-    statements_for,
-    upsert,
+from service.adapters.postgres_statements import OFFSET, OFFSETS_BEGIN, OFFSETS_CHECK, OFFSETS_MOVE, remove
+from service.adapters.postgres_tables import (
+    LOCK_ATTEMPTS,
+    Connection,
+    LocksGrew,
+    ProjectionTables,
+    columns_of,
+    key_of,
+    session_settings,
+    state_of,
 )
-from service.contract import DATA_TYPES, Data, Other
 from service.errors import FenceLost, ForeignCluster, StoreUnavailable
 from service.events import Partition
 from service.ports import Applied, Batch
-from service.projections.linking import Growth, Known, Link, Observed, grow, mentioned, observe
+from service.projections.linking import Growth, Observed, grow, observe
 from service.projections.model import ObjectKey, ObjectState, Observation, Projection, Row
-from service.projections.ordering import fold
-
-LOCK_ATTEMPTS: Final = 8
-"""How often a batch is begun anew because others have linked its ids to more rows in between."""
-
-_Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
-
-_encode: Final = msgspec.json.Encoder().encode
-_data_decoders: Final[Mapping[str, msgspec.json.Decoder[Data]]] = {
-    object_type: msgspec.json.Decoder(data_type) for object_type, data_type in DATA_TYPES.items()
-}
-_other_decoder: Final[msgspec.json.Decoder[Data]] = msgspec.json.Decoder(Other)
+from service.projections.ordering import fold, is_deleted
 
 
-class _LocksGrew(Exception):
-    """Under the locks it turned out that more are needed."""
-
-    def __init__(self, needed: frozenset[ObjectKey]) -> None:
-        super().__init__("more locks are needed")
-        self.needed = needed
-
-
-class PostgresProjectionStore:
+class PostgresProjectionStore(ProjectionTables):
     """`ports.ProjectionStore` on Postgres. One batch at a time; several stores may share a database."""
 
     def __init__(
@@ -74,13 +55,11 @@ class PostgresProjectionStore:
         cluster_id: str,
         transaction_seconds: float = 30.0,
     ) -> None:
+        super().__init__(projection)
         self._pool = pool
-        self._projection = projection
         self._consumer_group = consumer_group
         self._cluster_id = cluster_id
         self._transaction_seconds = transaction_seconds
-        self._tables = TABLES[projection.name]
-        self._sql = statements_for(self._tables)
 
     @classmethod
     async def open(
@@ -102,20 +81,9 @@ class PostgresProjectionStore:
             max_size=2,
             timeout=connect_seconds,
             command_timeout=statement_seconds + 5,
-            server_settings={
-                "application_name": f"stripe-ingest {projection.name}",
-                "statement_timeout": str(int(statement_seconds * 1000)),
-                "lock_timeout": str(int(lock_seconds * 1000)),
-                # A process that is frozen in mid-transaction must not keep its locks from the others.
-                "idle_in_transaction_session_timeout": str(int(statement_seconds * 1000)),
-                # All joins here look up keys. Without fresh statistics, or while a table is small, the planner would
-                # read whole tables for that, and go on with such a plan when they have grown.
-                "enable_hashjoin": "off",
-                "enable_mergejoin": "off",
-                "enable_seqscan": "off",
-                "plan_cache_mode": "force_generic_plan",
-                "jit": "off",
-            },
+            server_settings=session_settings(
+                f"stripe-ingest {projection.name}", statement_seconds=statement_seconds, lock_seconds=lock_seconds
+            ),
         )
         return cls(
             pool,
@@ -151,7 +119,7 @@ class PostgresProjectionStore:
                 try:
                     async with self._transaction() as connection:
                         applied = await self._apply(connection, batch, observed, wanted)
-                except _LocksGrew as grew:
+                except LocksGrew as grew:
                     wanted |= grew.needed
                 else:
                     return applied
@@ -165,7 +133,7 @@ class PostgresProjectionStore:
             self._pool.terminate()
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[_Connection]:
+    async def _transaction(self) -> AsyncIterator[Connection]:
         # The server's own timeouts do not help where no packet comes through any more.
         async with (
             asyncio.timeout(self._transaction_seconds),
@@ -175,18 +143,19 @@ class PostgresProjectionStore:
             yield connection
 
     async def _apply(
-        self, connection: _Connection, batch: Batch, observed: Observed, wanted: frozenset[ObjectKey]
+        self, connection: Connection, batch: Batch, observed: Observed, wanted: frozenset[ObjectKey]
     ) -> Applied:
         await self._move_offsets(connection, batch)
         if not observed:
             return Applied(applied=0, already_applied=0, refolded=0, undecided=0)
         _, growth = await self._grow(connection, observed)
         locks = wanted | growth.locks
-        states = await self._lock(connection, locks)
+        locked = await self._lock(connection, locks)
+        states = {state.key: state for row in locked if row["data"] is not None for state in (state_of(row),)}
         known, growth = await self._grow(connection, observed)
         if growth.locks - locks:
-            raise _LocksGrew(growth.locks)
-        new = await self._record(connection, observed)
+            raise LocksGrew(growth.locks)
+        new = await self._record(connection, observed, self._sql.record)
         events = _event_ids(observed)
         if not new:
             return Applied(applied=0, already_applied=len(events), refolded=0, undecided=0)
@@ -204,7 +173,7 @@ class PostgresProjectionStore:
             undecided=max(0, _undecided(folded.values()) - _undecided(states[k] for k in folded if k in states)),
         )
 
-    async def _move_offsets(self, connection: _Connection, batch: Batch) -> None:
+    async def _move_offsets(self, connection: Connection, batch: Batch) -> None:
         """The fence. It comes first: whoever has lost it does no work, and waits for nobody's rows."""
         moving = sorted(p for p, stored in batch.stored.items() if stored is not None)
         beginning = sorted(p for p, stored in batch.stored.items() if stored is None)
@@ -234,53 +203,8 @@ class PostgresProjectionStore:
         if lost:
             raise FenceLost("another process has moved the offsets of " + ", ".join(_name(p) for p in sorted(lost)))
 
-    async def _grow(self, connection: _Connection, observed: Observed) -> tuple[Known, Growth]:
-        """What the database knows of the observed ids now, and what the observations add to that."""
-        if self._tables.refs is None:
-            return Known(), grow(observed, Known())
-        found = await connection.fetch(self._sql.known_roots, *_columns(mentioned(observed)))
-        roots: defaultdict[ObjectKey, set[ObjectKey]] = defaultdict(set)
-        for account, livemode, object_id, root in found:
-            roots[ObjectKey(account, livemode, object_id)].add(ObjectKey(account, livemode, root))
-        growth = grow(observed, Known(roots))
-        # Who depends on an id matters only where the id gets a new root.
-        linked = {member for member, _ in growth.links}
-        waiting = await connection.fetch(self._sql.dependants, *_columns(linked)) if linked else ()
-        if not waiting:
-            return Known(roots), growth
-        dependants: defaultdict[ObjectKey, set[ObjectKey]] = defaultdict(set)
-        for account, livemode, via, object_id in waiting:
-            dependants[ObjectKey(account, livemode, via)].add(ObjectKey(account, livemode, object_id))
-        known = Known(roots, dependants)
-        return known, grow(observed, known)
-
-    async def _lock(self, connection: _Connection, keys: Iterable[ObjectKey]) -> dict[ObjectKey, ObjectState]:
-        columns = _columns(keys)
-        await connection.execute(self._sql.anchor, *columns)
-        rows = await connection.fetch(self._sql.lock, *columns)
-        return {state.key: state for row in rows if row["data"] is not None for state in (_state(row),)}
-
-    async def _record(self, connection: _Connection, observed: Observed) -> Observed:
-        """Insert into the ledger; what it takes is new, and nothing else is."""
-        recorded = await connection.fetch(
-            self._sql.record,
-            *_columns(o.key for o, _ in observed),
-            [o.object_type for o, _ in observed],
-            [o.event_id for o, _ in observed],
-            [o.event_type for o, _ in observed],
-            [o.created_at for o, _ in observed],
-            [o.api_version for o, _ in observed],
-            [_json(o.data) for o, _ in observed],
-            [None if o.previous is None else _json(o.previous) for o, _ in observed],
-            [links.via for _, links in observed],
-        )
-        new = {tuple(row) for row in recorded}
-        return [
-            (o, links) for o, links in observed if (o.key.account, o.key.livemode, o.key.object_id, o.event_id) in new
-        ]
-
     async def _fold(
-        self, connection: _Connection, new: Observed, states: Mapping[ObjectKey, ObjectState]
+        self, connection: Connection, new: Observed, states: Mapping[ObjectKey, ObjectState]
     ) -> tuple[dict[ObjectKey, ObjectState], int]:
         """The new states of the objects observed, and how many of them had to be folded from their whole ledger."""
         by_object: defaultdict[ObjectKey, list[Observation]] = defaultdict(list)
@@ -291,7 +215,8 @@ class PostgresProjectionStore:
         late: list[ObjectKey] = []
         for key, observations in by_object.items():
             state = states.get(key)
-            if state is not None and min(o.created_at for o in observations) <= state.last_event_at:
+            # What was dropped since an object is deleted left no trace in its state, and would count in another life.
+            if state is not None and (is_deleted(state) or _first(observations) <= state.last_event_at):
                 late.append(key)
                 continue
             result = fold(observations, after=state)
@@ -304,47 +229,8 @@ class PostgresProjectionStore:
         await self._mark_no_ops(connection, marks)
         return folded, len(late)
 
-    async def _histories(
-        self, connection: _Connection, keys: Collection[ObjectKey]
-    ) -> Mapping[ObjectKey, Sequence[tuple[Observation, bool]]]:
-        histories: defaultdict[ObjectKey, list[tuple[Observation, bool]]] = defaultdict(list)
-        if keys:
-            for row in await connection.fetch(self._sql.history, *_columns(keys)):
-                observation = _observation(row)
-                histories[observation.key].append((observation, row["no_op"]))
-        return histories
-
-    async def _mark_no_ops(self, connection: _Connection, marks: Sequence[tuple[Observation, bool]]) -> None:
-        if marks:
-            await connection.execute(
-                self._sql.mark_no_ops,
-                *_columns(o.key for o, _ in marks),
-                [o.event_id for o, _ in marks],
-                [o.created_at for o, _ in marks],
-                [no_op for _, no_op in marks],
-            )
-
-    async def _keep_states(self, connection: _Connection, states: Collection[ObjectState]) -> None:
-        await connection.execute(
-            self._sql.keep_states,
-            *_columns(s.key for s in states),
-            [s.object_type for s in states],
-            [_json(s.data) for s in states],
-            [s.last_event_id for s in states],
-            [s.last_event_type for s in states],
-            [s.last_event_at for s in states],
-            [s.undecided for s in states],
-        )
-
-    async def _link(self, connection: _Connection, links: Collection[Link]) -> None:
-        if links and self._tables.refs is not None:
-            ordered = sorted(links)
-            await connection.execute(
-                self._sql.link, *_columns(member for member, _ in ordered), [root.object_id for _, root in ordered]
-            )
-
     async def _write_rows(
-        self, connection: _Connection, growth: Growth, states: Mapping[ObjectKey, ObjectState]
+        self, connection: Connection, growth: Growth, states: Mapping[ObjectKey, ObjectState]
     ) -> None:
         rows: defaultdict[str, dict[ObjectKey, Row]] = defaultdict(dict)
         owners: defaultdict[tuple[str, str], list[ObjectKey]] = defaultdict(list)
@@ -357,32 +243,22 @@ class PostgresProjectionStore:
                 owners[table, owner_column].append(root)
         for (table, owner_column), roots in owners.items():
             statement = remove(table, self._tables.rows[table], owner_column)
-            await connection.execute(statement, *_columns(roots), *_columns(rows[table]))
+            await connection.execute(statement, *columns_of(roots), *columns_of(rows[table]))
         for table, by_key in rows.items():
             if by_key:
                 await self._upsert(connection, table, by_key)
 
     async def _linked_states(
-        self, connection: _Connection, roots: Collection[ObjectKey], states: Mapping[ObjectKey, ObjectState]
+        self, connection: Connection, roots: Collection[ObjectKey], states: Mapping[ObjectKey, ObjectState]
     ) -> Mapping[ObjectKey, Sequence[ObjectState]]:
         if self._tables.refs is None:
             return {root: [states[root]] for root in roots}
         linked: defaultdict[ObjectKey, list[ObjectState]] = defaultdict(list)
-        for row in await connection.fetch(self._sql.linked_states, *_columns(roots)):
-            key = ObjectKey(row["account"], row["livemode"], row["object_id"])
+        for row in await connection.fetch(self._sql.linked_states, *columns_of(roots)):
+            key = key_of(row)
             root = ObjectKey(row["account"], row["livemode"], row["payment_id"])
-            linked[root].append(states.get(key) or _state(row))
+            linked[root].append(states.get(key) or state_of(row))
         return linked
-
-    async def _upsert(self, connection: _Connection, table: str, rows: Mapping[ObjectKey, Row]) -> None:
-        id_column = self._tables.rows[table]
-        first = next(iter(rows.values()))
-        columns = [name for name in first.columns if name not in ("account", "livemode", id_column)]
-        values = [
-            {**row.columns, "account": key.account, "livemode": key.livemode, id_column: key.object_id}
-            for key, row in sorted(rows.items())
-        ]
-        await connection.execute(upsert(table, id_column, columns), _json(values))
 
 
 def foreign_cluster_message(partition: Partition, stored: str, ours: str) -> str:
@@ -394,50 +270,16 @@ def foreign_cluster_message(partition: Partition, stored: str, ours: str) -> str
     )
 
 
+def _first(observations: Iterable[Observation]) -> datetime:
+    return min(o.created_at for o in observations)
+
+
 def _undecided(states: Iterable[ObjectState]) -> int:
     return sum(state.undecided for state in states)
 
 
 def _event_ids(observed: Observed) -> set[tuple[str, bool, str]]:
     return {(o.key.account, o.key.livemode, o.event_id) for o, _ in observed}
-
-
-def _columns(keys: Iterable[ObjectKey]) -> tuple[list[str], list[bool], list[str]]:
-    keys = list(keys)
-    return [k.account for k in keys], [k.livemode for k in keys], [k.object_id for k in keys]
-
-
-def _json(value: Any) -> str:
-    return _encode(value).decode()
-
-
-def _data(object_type: str, text: str) -> Data:
-    return _data_decoders.get(object_type, _other_decoder).decode(text)
-
-
-def _state(row: asyncpg.Record) -> ObjectState:
-    return ObjectState(
-        key=ObjectKey(row["account"], row["livemode"], row["object_id"]),
-        object_type=row["object_type"],
-        data=_data(row["object_type"], row["data"]),
-        last_event_id=row["last_event_id"],
-        last_event_type=row["last_event_type"],
-        last_event_at=row["last_event_at"],
-        undecided=row["undecided"],
-    )
-
-
-def _observation(row: asyncpg.Record) -> Observation:
-    return Observation(
-        key=ObjectKey(row["account"], row["livemode"], row["object_id"]),
-        object_type=row["object_type"],
-        event_id=row["event_id"],
-        event_type=row["event_type"],
-        created_at=row["created_at"],
-        api_version=row["api_version"],
-        data=_data(row["object_type"], row["data"]),
-        previous=None if row["previous"] is None else msgspec.json.decode(row["previous"]),
-    )
 
 
 def _name(partition: Partition) -> str:

@@ -16,12 +16,13 @@ import structlog
 from service.consumer.dead_letter import LIMIT_REACHED, BuildDeadLetter, DeadLetterLimit, refused
 from service.consumer.observer import BatchReport, ConsumerObserver
 from service.errors import BrokerUnavailable, FenceLost, IngestError, OffsetOutOfRange, RowRefused, StoreUnavailable
-from service.events import ConsumedEvent, ConsumedRecord, InvalidRecord, Partition
+from service.events import ConsumedEvent, ConsumedRecord, InvalidRecord, Partition, PassedOver
 from service.ports import Applied, Batch, Clock, ProjectionStore, Publisher, RecordSource
 
 _log: Final = structlog.get_logger(__name__)
 
-_Item: TypeAlias = ConsumedEvent | InvalidRecord
+_Readable: TypeAlias = ConsumedEvent | PassedOver
+_Item: TypeAlias = _Readable | InvalidRecord
 _T = TypeVar("_T")
 
 
@@ -181,13 +182,13 @@ class Consumer:
 
         Depth: log2 of the batch.
         """
-        events = [item for item in items if isinstance(item, ConsumedEvent)]
-        if len(events) == len(items):
+        readable = [item for item in items if not isinstance(item, InvalidRecord)]
+        if len(readable) == len(items):
             try:
-                await self._apply(events)
+                await self._apply(readable)
             except RowRefused as error:
-                if len(events) == 1:
-                    await self._bury(refused(events[0], error.sqlstate))
+                if len(readable) == 1 and isinstance(readable[0], ConsumedEvent):
+                    await self._bury(refused(readable[0], error.sqlstate))
                     return
             else:
                 return
@@ -200,27 +201,30 @@ class Consumer:
         await self._settle(items[:middle])
         await self._settle(items[middle:])
 
-    async def _apply(self, events: Sequence[ConsumedEvent]) -> None:
+    async def _apply(self, readable: Sequence[_Readable]) -> None:
         started = self._clock.monotonic()
-        applied = await self._commit(events, [consumed.record for consumed in events])
+        events = [item for item in readable if isinstance(item, ConsumedEvent)]
+        passed_over = len(readable) - len(events)
+        applied = await self._commit(events, [item.record for item in readable])
         counts: dict[Partition, int] = {}
         for consumed in events:
             counts[consumed.record.partition] = counts.get(consumed.record.partition, 0) + 1
         for partition, count in counts.items():
             self._limit.applied(partition, count)
+        now = self._clock.now()
         report = BatchReport(
-            records=len(events),
+            records=len(readable),
             applied=applied,
-            ignored=len({c.event.event_id for c in events}) - applied.applied - applied.already_applied,
+            ignored=len({c.event.event_id for c in events}) - applied.applied - applied.already_applied + passed_over,
             fetch_seconds=self._fetch_seconds,
             apply_seconds=self._clock.monotonic() - started,
-            oldest_seconds=(self._clock.now() - min(c.event.received_at for c in events)).total_seconds(),
+            oldest_seconds=max(((now - c.event.received_at).total_seconds() for c in events), default=0.0),
         )
         self._observer.batch_applied(report)
         self._log.info(
             "batch.applied",
             records=report.records,
-            partitions=len(counts),
+            partitions=len({item.record.partition for item in readable}),
             applied=applied.applied,
             already_applied=applied.already_applied,
             ignored=report.ignored,

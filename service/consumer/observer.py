@@ -10,7 +10,7 @@ from service.ports import Applied
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """One committed batch. `ignored` events say nothing about this projection's objects.
+    """One committed batch. `ignored` events say nothing about this projection's objects, or are another group's.
 
     `fetch_seconds` is the wait for the records, `apply_seconds` the transaction with its retries, `oldest_seconds` the
     time from the oldest event's reception to now.

@@ -229,6 +229,17 @@ _EVENT_HEADERS: Final[Mapping[str, Json]] = {
     "ingest_source": _INGEST_SOURCE,
     "dedupe": _DEDUPE,
     "traceparent": _TRACEPARENT,
+    "replay_group": {
+        "description": "On a record that was replayed from the dead-letter topic: the consumer group that it is for,"
+        " which could not apply it before. For any other group it is one that it has seen.",
+        "examples": ["stripe-ingest.payments"],
+        "required": False,
+    },
+    "replay_of": {
+        "description": "With `replay_group`: where the record stood first, `<topic>/<partition>/<offset>`.",
+        "examples": ["stripe.payments/3/1234"],
+        "required": False,
+    },
 }
 
 _QUARANTINE_HEADERS: Final[Mapping[str, Json]] = {
@@ -239,6 +250,11 @@ _QUARANTINE_HEADERS: Final[Mapping[str, Json]] = {
     "detail": {"description": "The field that is wrong, never its value.", "examples": ["data.object.amount"]},
     "endpoint": _ENDPOINT,
     "event_id": {"description": "Stripe's event id, where the body has a well-formed one.", "required": False},
+    "event_type": {
+        "description": "Stripe's event type, where the body has a well-formed one.",
+        "examples": ["payment_intent.succeeded"],
+        "required": False,
+    },
     "body_sha256": {
         "description": "The SHA-256 of the body, in hexadecimal, where there is no `event_id`.",
         "required": False,

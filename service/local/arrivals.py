@@ -1,26 +1,23 @@
 """What arrived where: records by topic and rows by table, read from Kafka and Postgres themselves."""
 
 import asyncio
-import base64
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from service.adapters.kafka_security import KafkaSecurity
 from service.adapters.kafka_topics import admin_client, describe_topics
-from service.bootstrap import kafka_security
+from service.bootstrap import record_log
+from service.commands.record_json import record_line
 from service.config import Config
 from service.errors import ConfigurationError
-from service.events import ConsumedRecord, Partition
 from service.money import format_minor
 from service.projections import PROJECTIONS
-from service.records import Topics, quarantined_body
-from service.redaction import CannotUnseal, Sealing
+from service.records import Topics
 
 POLL_SECONDS: Final = 0.2
 READ_SECONDS_MAX: Final = 30.0
@@ -31,6 +28,8 @@ TABLES: Final[Mapping[str, Sequence[str]]] = {
     "refunds": ("refund_id", "status", "amount_minor", "currency", "failure_reason"),
     "subscriptions": ("subscription_id", "status", "current_period_end", "canceled_at"),
     "invoices": ("invoice_id", "status", "billing_reason", "amount_due_minor", "amount_paid_minor", "currency"),
+    "products": ("product_id", "name", "active", "default_price_id"),
+    "prices": ("price_id", "nickname", "active", "unit_amount_minor", "interval", "currency"),
 }
 """The columns that tell a table's story."""
 
@@ -106,70 +105,13 @@ async def read_newest(config: Config, family: str, limit: int) -> list[str]:
     }
     if family not in names:
         raise ConfigurationError(f"there is no topic {family!r}; there are {', '.join(names)}")
-    security = kafka_security(config)
-    partitions = await _partitions(config.kafka.bootstrap_servers, security, [names[family]])
-    consumer = AIOKafkaConsumer(bootstrap_servers=config.kafka.bootstrap_servers, **security.client_arguments())
-    await consumer.start()
-    try:
-        sealing = config.sealing()
-        return [_line(_consumed(record), sealing) for record in await _newest(consumer, partitions, limit)]
-    finally:
-        await consumer.stop()
-
-
-async def _newest(
-    consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], limit: int
-) -> "list[ConsumerRecord[bytes, bytes]]":
-    if not partitions:
-        return []
-    consumer.assign(partitions)
-    first, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-    missing = {partition for partition in partitions if end[partition] > first[partition]}
-    for partition in partitions:
-        consumer.seek(partition, max(first[partition], end[partition] - limit))
-    records: list[ConsumerRecord[bytes, bytes]] = []
-    async with asyncio.timeout(READ_SECONDS_MAX):
-        while missing:
-            for partition, batch in (await consumer.getmany(timeout_ms=500)).items():
-                records += batch
-                if batch[-1].offset + 1 >= end[partition]:
-                    missing.discard(partition)
-    return sorted(records, key=lambda record: record.timestamp)[-limit:]
-
-
-def _consumed(record: "ConsumerRecord[bytes, bytes]") -> ConsumedRecord:
-    partition = Partition(record.topic, record.partition)
-    headers = tuple((name, value or b"") for name, value in record.headers)
-    return ConsumedRecord(partition, record.offset, record.key, record.value, headers, record.timestamp)
-
-
-def _line(record: ConsumedRecord, sealing: Sealing | None) -> str:
-    shown = {
-        "topic": record.partition.topic,
-        "partition": record.partition.number,
-        "offset": record.offset,
-        "key": (record.key or b"").decode(errors="replace"),
-        "headers": {name: value.decode(errors="replace") for name, value in record.headers},
-    }
-    try:
-        body = quarantined_body(record, sealing)
-    except CannotUnseal as sealed:
-        return json.dumps({**shown, "value_base64": _base64(record.value or b""), "sealed": str(sealed)})
-    try:
-        return json.dumps({**shown, "value": json.loads(body)})
-    except (ValueError, RecursionError):
-        return json.dumps({**shown, **_unparsed(body)})
-
-
-def _unparsed(body: bytes) -> Mapping[str, str]:
-    try:
-        return {"value": body.decode()}
-    except UnicodeDecodeError:
-        return {"value_base64": _base64(body)}
-
-
-def _base64(value: bytes) -> str:
-    return base64.b64encode(value).decode()
+    async with record_log(config) as log:
+        ranges = {partition: offsets[-limit:] for partition, offsets in (await log.ranges(names[family])).items()}
+        async with asyncio.timeout(READ_SECONDS_MAX):
+            records = [record async for record in log.read(ranges)]
+    sealing = config.sealing()
+    newest = sorted(records, key=lambda record: record.timestamp_ms)[-limit:]
+    return [record_line(record, sealing) for record in newest]
 
 
 async def _passed(connection: "asyncpg.Connection[asyncpg.Record]", wanted: Mapping[tuple[str, str, int], int]) -> bool:

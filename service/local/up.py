@@ -115,6 +115,8 @@ class Up:
             ),
             dedupe=replace(given.dedupe, url=None),
             database=replace(given.database, url=Secret(stack.database_url)),
+            # Asked for, a command here reads the account all the same; a local stack does not by itself.
+            reconcile=replace(given.reconcile, interval_seconds=0),
             endpoints=self._endpoints(),
         )
 

@@ -35,6 +35,8 @@ CONTAINERS_MAX: Final = 100_000
 """Objects and arrays of a body; an invoice of Stripe's has fewer than a hundred. Each costs whoever walks the tree."""
 
 _EVENT_ID: Final = re.compile(r"evt_[A-Za-z0-9_]{1,255}")
+_SNAPSHOT_ID: Final = re.compile(r"snapshot:[ -~]{1,255}:[0-9]{1,12}")
+"""Ours, of what a read of Stripe gave. A product or price may have an id of its owner's making."""
 # Some thin types name a part of their object: v2.core.account[requirements].updated.
 _EVENT_TYPE: Final = re.compile(r"[a-zA-Z0-9_.\[\]]{1,100}")
 
@@ -57,8 +59,10 @@ def normalize(event: KnownEvent, redaction: Redaction | None = None) -> Event | 
     With a `redaction` the event and its `raw` are made of the redacted tree; an `Unprocessable` has the body as it is.
     """
     event_id: str | None = None
+    event_type: str | None = None
     try:
         tree = _envelope(event.body)
+        event_type = _well_formed_type(tree)
         event_id = _event_id(tree)
         _check_structure(event.body)
         raw = event.body
@@ -75,6 +79,7 @@ def normalize(event: KnownEvent, redaction: Redaction | None = None) -> Event | 
             endpoint=event.endpoint,
             body=event.body,
             received_at=_milliseconds(event.received_at),
+            event_type=event_type,
         )
 
 
@@ -93,7 +98,7 @@ def _event_id(tree: Tree) -> str:
     value = tree.get("id")
     if value is None:
         raise _Unfit(QuarantineReason.EVENT_ID_MISSING, "id")
-    if type(value) is not str or not _EVENT_ID.fullmatch(value):
+    if type(value) is not str or not (_EVENT_ID.fullmatch(value) or _SNAPSHOT_ID.fullmatch(value)):
         raise _Unfit(QuarantineReason.EVENT_ID_MALFORMED, "id")
     return value
 
@@ -207,10 +212,15 @@ def _related_type(related: Tree) -> str:
 
 
 def _event_type(tree: Tree) -> str:
+    value = _well_formed_type(tree)
+    if value is None:
+        raise _Unfit(QuarantineReason.EVENT_TYPE_MALFORMED, "type")
+    return value
+
+
+def _well_formed_type(tree: Tree) -> str | None:
     value = tree.get("type")
-    if type(value) is str and _EVENT_TYPE.fullmatch(value):
-        return value
-    raise _Unfit(QuarantineReason.EVENT_TYPE_MALFORMED, "type")
+    return value if type(value) is str and _EVENT_TYPE.fullmatch(value) else None
 
 
 def _api_version(tree: Tree) -> str | None:

@@ -41,7 +41,8 @@ class Observation:
 class ObjectState:
     """What all observations of an object come to.
 
-    `undecided` counts the seconds in which neither the events' links nor their ranks said what came last.
+    `undecided` counts the seconds in which neither the events' links nor their ranks said what came last; a snapshot
+    settles those before it.
     """
 
     key: ObjectKey
@@ -93,7 +94,7 @@ class Projection(Protocol):
 
     @property
     def name(self) -> str:
-        """`payments`, `refunds`, `subscriptions`."""
+        """`payments`, `refunds`, `subscriptions`, `catalog`."""
         ...
 
     @property

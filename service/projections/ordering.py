@@ -14,6 +14,8 @@ several criteria is cyclic (active → past_due → active within a second), so 
    More events are chained link by link, and above `LINKED_EVENTS_MAX` they keep the canonical order.
 5. The end is final: once an object has ended (deleted, or a subscription canceled or expired), only events that say
    so too still change it. Any other is a no-op, so that no late or stray update brings an object back.
+6. An id may have several lives. Products and plans have ids that people choose, and use again once the object is
+   deleted; what was created later is another object, which begins anew. Inside a second, lives follow each other.
 
 The result depends on the set of observations alone; `fold(new, after=state)` equals folding everything exactly when
 all of `new` is from later seconds than `state`.
@@ -21,6 +23,7 @@ all of `new` is from later seconds than `state`.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import groupby, pairwise, permutations
 from typing import Any, Final
 
@@ -33,6 +36,8 @@ from service.contract import (
     Dispute,
     Invoice,
     InvoicePayment,
+    Price,
+    Product,
     Refund,
     Subscription,
     old_values,
@@ -71,6 +76,7 @@ _DISPUTE_RANK: Final = {"warning_needs_response": 0, "warning_under_review": 1, 
                         "under_review": 3, "warning_closed": 4, "prevented": 4, "won": 4, "lost": 4,
                         "appeal_needs_response": 5, "appeal_under_review": 6}  # fmt: skip
 
+_LAST_LIFE: Final = datetime.max.replace(tzinfo=UTC)
 _ENDED_SUBSCRIPTION: Final = frozenset({"canceled", "incomplete_expired"})
 
 
@@ -104,13 +110,13 @@ def fold(observations: Iterable[Observation], *, after: ObjectState | None = Non
 
 def is_deleted(state: ObjectState) -> bool:
     """Whether Stripe has deleted the object; the state of a deleted object is its last."""
-    return state.last_event_type.endswith(".deleted")
+    return _says_deleted(state.last_event_type, state.data)
 
 
 def _fold_second(second: Sequence[Observation], before: ObjectState | None) -> Folded:
     distinct = _without_twins(second)
     if before is not None and _is_end(before.last_event_type, before.data):
-        distinct = [o for o in distinct if _is_end(o.event_type, o.data)]
+        distinct = [o for o in distinct if _is_end(o.event_type, o.data) or _is_born_after(before, o.data)]
         if not distinct:
             return Folded(before, frozenset(o.event_id for o in second))
     sequence, decided = _sequence(distinct, before)
@@ -139,19 +145,42 @@ def _without_twins(second: Sequence[Observation]) -> Sequence[Observation]:
 
 def _is_end(event_type: str, data: Data) -> bool:
     """Whether nothing but the end itself can be said of the object after this."""
-    return event_type.endswith(".deleted") or (isinstance(data, Subscription) and data.status in _ENDED_SUBSCRIPTION)
+    return _says_deleted(event_type, data) or (isinstance(data, Subscription) and data.status in _ENDED_SUBSCRIPTION)
+
+
+def _says_deleted(event_type: str, data: Data) -> bool:
+    """A snapshot of what is deleted says so in its data alone."""
+    return event_type.endswith(".deleted") or (isinstance(data, Product | Price) and data.deleted)
+
+
+def _born(data: Data) -> datetime:
+    """When the object was created, where its id may have several lives; what does not say it is of the last one."""
+    return (data.created_at or _LAST_LIFE) if isinstance(data, Product | Price) else _LAST_LIFE
+
+
+def _is_born_after(state: ObjectState, data: Data) -> bool:
+    """Whether this is another object under the same id."""
+    born = _born(state.data)
+    return (state.last_event_at if born is _LAST_LIFE else born) < _born(data) < _LAST_LIFE
 
 
 def _step(state: ObjectState | None, observation: Observation) -> ObjectState:
     return ObjectState(
         key=observation.key,
         object_type=observation.object_type,
-        data=observation.data if state is None else merge(observation.object_type, state.data, observation.data),
+        data=_after(state, observation),
         last_event_id=observation.event_id,
         last_event_type=observation.event_type,
         last_event_at=observation.created_at,
-        undecided=0 if state is None else state.undecided,
+        # A read of Stripe settles whatever was undecided before it.
+        undecided=0 if state is None or observation.event_type.endswith(SNAPSHOT_SUFFIX) else state.undecided,
     )
+
+
+def _after(state: ObjectState | None, observation: Observation) -> Data:
+    if state is None or _is_born_after(state, observation.data):
+        return observation.data
+    return merge(observation.object_type, state.data, observation.data)
 
 
 def _says_the_same(earlier: ObjectState, later: ObjectState) -> bool:
@@ -172,7 +201,7 @@ def _sequence(second: Collection[Observation], before: ObjectState | None) -> tu
     return sequence, decided
 
 
-def _phase(observation: Observation) -> tuple[bool, int]:
+def _phase(observation: Observation) -> tuple[datetime, bool, int]:
     """The part of its second in which an observation belongs; no link moves it to another."""
     event_type = observation.event_type
     if event_type.endswith(SNAPSHOT_SUFFIX):
@@ -183,7 +212,7 @@ def _phase(observation: Observation) -> tuple[bool, int]:
         part = 3
     else:
         part = 2
-    return _is_end(event_type, observation.data), part
+    return _born(observation.data), _is_end(event_type, observation.data), part
 
 
 def _by_links(canonical: Sequence[Observation], before: Data | None) -> tuple[Sequence[Observation], bool]:
@@ -307,5 +336,10 @@ def _rank(observation: Observation) -> tuple[int, ...]:
             return (_INVOICE_PAYMENT_RANK.get(data.status or "", 0),)
         case Dispute():
             return (_DISPUTE_RANK.get(data.status or "", 0),)
+        case Product():
+            return (0 if data.updated_at is None else int(data.updated_at.timestamp()),)
+        case Price():
+            # Stripe tells of a recurring price twice, and its plan knows less.
+            return (0 if observation.object_type == "plan" else 1,)
         case _:
             return (_PAYMENT_INTENT_RANK.get(event_type, 3),)

@@ -49,6 +49,9 @@ TAKEN_BACK: Final[Mapping[str, frozenset[str]]] = {
         }
     ),
     "invoice": frozenset({"discount_minor", "due_date", "next_payment_attempt", "tax_minor"}),
+    "product": frozenset({"default_price_id", "description"}),
+    "price": frozenset({"lookup_key", "nickname", "trial_period_days"}),
+    "plan": frozenset({"nickname", "trial_period_days"}),  # it knows nothing of lookup keys
 }
 """`object_type` → the fields that Stripe takes back: a null erases the value."""
 
@@ -65,9 +68,17 @@ STICKY_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 
 def merge(object_type: str, old: Data, new: Data) -> Data:
     """`new` with the values of `old` that it does not know and cannot have taken back."""
+    if getattr(new, "deleted", False):
+        return _deleted(old, new)
     kept = {
         name: value
         for name in STICKY_FIELDS.get(object_type, ())
         if getattr(new, name) is None and (value := getattr(old, name)) is not None
     }
+    return msgspec.structs.replace(new, **kept) if kept else new
+
+
+def _deleted(old: Data, new: Data) -> Data:
+    """What Stripe says of a deleted object may be its id and nothing more: all else is as it was last."""
+    kept = {name: getattr(old, name) for name in new.__struct_fields__ if getattr(new, name) in (None, {})}
     return msgspec.structs.replace(new, **kept) if kept else new

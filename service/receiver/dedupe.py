@@ -48,7 +48,7 @@ Its deadline is its own: at most the lease's length from now, and best a little 
 ack which is too late for the answer still confirms the claim. Raises what `Publisher.publish` raises.
 """
 
-Operation: TypeAlias = Literal["claim", "confirm", "release"]
+Operation: TypeAlias = Literal["claim", "look", "confirm", "release"]
 Finding: TypeAlias = Literal["new", "done", "in_flight", "recent", "joined"]
 """What a delivery met: a state of the store, a recently done id, or a flight of the same key in this process."""
 
@@ -106,6 +106,7 @@ class Deduplicator:
         confirms_max: int = 100_000,
         flights_max: int = 10_000,
     ) -> None:
+        self._store = store
         self._observer = observer
         self._on_error = on_error
         self._timeout_seconds = timeout_seconds
@@ -152,6 +153,10 @@ class Deduplicator:
                 return None
         self._observer.found("recent")
         return None
+
+    async def look(self, keys: Sequence[ClaimKey]) -> Mapping[ClaimKey, ClaimState]:
+        """What the store knows of the keys, claiming nothing. Raises `DedupeUnavailable`."""
+        return await _round_trip("look", keys, self._store.look(keys), self._observer)
 
     async def close(self, *, timeout_seconds: float) -> None:
         """Take no new events, let flights land and confirms get through; after `timeout_seconds` drop what is left.

@@ -2,7 +2,7 @@
 
 import secrets
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from service.contract import Event
 from service.errors import RecordTooLarge
@@ -78,13 +78,24 @@ async def take(known: KnownEvent, source: IngestSource, deps: Ingest, *, deadlin
 
     Raises `Unavailable` and `PublishRefused`.
     """
-    trace_id = secrets.token_hex(16)
-    way = _Way(source, deps, f"00-{trace_id}-{secrets.token_hex(8)}-01", deadline)
-    match normalize(known, deps.redaction):
-        case Unprocessable() as unprocessable:
-            return Taken(await _quarantine(unprocessable, way), None, trace_id)
-        case event:
-            return Taken(await _accept(event, known, way), event, trace_id)
+    way = _Way.of(source, deps, deadline)
+    match await _to_its_topic(known, way):
+        case Taken() as taken:
+            return taken
+        case _Unfit(unprocessable, event):
+            return Taken(await _quarantine(unprocessable, way), event, way.trace_id)
+
+
+async def retake(known: KnownEvent, source: IngestSource, deps: Ingest, *, deadline: float) -> Taken | Unprocessable:
+    """Take a body to Kafka that is on the quarantine topic. Unfit still, it stays there, and goes nowhere.
+
+    Raises `Unavailable` and `PublishRefused`.
+    """
+    match await _to_its_topic(known, _Way.of(source, deps, deadline)):
+        case Taken() as taken:
+            return taken
+        case _Unfit(unprocessable):
+            return unprocessable
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +104,33 @@ class _Way:
 
     source: IngestSource
     deps: Ingest
+    trace_id: str
     traceparent: str
     deadline: float
 
+    @classmethod
+    def of(cls, source: IngestSource, deps: Ingest, deadline: float) -> Self:
+        trace_id = secrets.token_hex(16)
+        return cls(source, deps, trace_id, f"00-{trace_id}-{secrets.token_hex(8)}-01", deadline)
 
-async def _accept(event: Event, known: KnownEvent, way: _Way) -> IngestOutcome:
+
+@dataclass(frozen=True, slots=True)
+class _Unfit:
+    """A body that cannot be on a topic of events; `event` is None where it could not be normalized."""
+
+    unprocessable: Unprocessable
+    event: Event | None
+
+
+async def _to_its_topic(known: KnownEvent, way: _Way) -> Taken | _Unfit:
+    match normalize(known, way.deps.redaction):
+        case Unprocessable() as unprocessable:
+            return _Unfit(unprocessable, None)
+        case event:
+            return await _accept(event, known, way)
+
+
+async def _accept(event: Event, known: KnownEvent, way: _Way) -> Taken | _Unfit:
     record = encode(
         event,
         topics=way.deps.topics,
@@ -118,9 +151,11 @@ async def _accept(event: Event, known: KnownEvent, way: _Way) -> IngestOutcome:
             endpoint=known.endpoint,
             body=known.body,
             received_at=known.received_at,
+            event_type=event.event_type,
         )
-        return await _quarantine(too_large, way)
-    return Duplicate(event.event_id) if position is None else Accepted(event.event_id, position)
+        return _Unfit(too_large, event)
+    outcome = Duplicate(event.event_id) if position is None else Accepted(event.event_id, position)
+    return Taken(outcome, event, way.trace_id)
 
 
 async def _quarantine(unprocessable: Unprocessable, way: _Way) -> Quarantined:

@@ -238,3 +238,33 @@ class ConsumerMetrics:
             ["projection"],
             registry=registry,
         )
+
+
+class RecoveryMetrics:
+    """What the job counts that finds what was missed."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.missed = Counter(
+            "stripe_ingest_missed_events_total",
+            "Events that Stripe lists and nobody had received, by type; they are published now.",
+            ["event_type"],
+            registry=registry,
+        )
+        self.runs = Counter(
+            "stripe_ingest_reconcile_runs_total",
+            "Runs of reconciliation, by account and outcome (done, held by another process, or an error's tag).",
+            ["account", "mode", "outcome"],
+            registry=registry,
+        )
+        self.until = Gauge(
+            "stripe_ingest_reconciled_until_timestamp_seconds",
+            "Up to when every event that Stripe lists is known to have been received.",
+            ["account", "mode"],
+            registry=registry,
+        )
+        self.ties = Counter(
+            "stripe_ingest_tie_reads_total",
+            "Objects read from Stripe because their events alone did not decide their state, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )

@@ -25,6 +25,7 @@ import pytest
 import structlog
 
 from service import bootstrap
+from service.bootstrap_recovery import keep_reconciled
 from service.config import AdminConfig, Config
 from service.events import ConsumedRecord, Partition, Secret
 from service.local.arrivals import read_newest, until_caught_up
@@ -84,6 +85,8 @@ TABLES: Final = {
     "subscriptions": ("subscription_id", {"metadata"}),
     "subscription_items": ("subscription_item_id", frozenset[str]()),
     "invoices": ("invoice_id", {"metadata"}),
+    "products": ("product_id", {"name", "description", "metadata"}),
+    "prices": ("price_id", {"nickname", "metadata"}),
 }
 """Table → its key, and the columns that hold something redacted."""
 
@@ -264,7 +267,7 @@ async def everything_kept(deployed: Deployment, bodies: Sequence[bytes], log: io
     log.truncate(0)
     log.seek(0)
     async with (
-        bootstrap.receiver(with_ports(config, ports["receiver"])) as url,
+        bootstrap.receiver(with_ports(config, ports["receiver"]), keep_reconciled) as url,
         aiohttp.ClientSession() as session,
         consuming(config, {name: ports[name] for name in PROJECTIONS}),
     ):
@@ -303,12 +306,12 @@ async def dumped(database_url: str) -> Mapping[str, Sequence[bytes]]:
 
 
 async def table_rows(database_url: str, *, without: bool) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
-    """The rows of the tables by id; `without` the columns that hold something redacted."""
+    """The rows of the tables by account and id; `without` the columns that hold something redacted."""
     connection = await asyncpg.connect(database_url)
     try:
         return {
             table: {
-                row[key]: {
+                f"{row['account']} {row[key]}": {
                     name: value
                     for name, value in row.items()
                     if name != "applied_at" and not (without and name in redacted)
@@ -353,7 +356,8 @@ async def test_planted_values_are_nowhere_and_the_tables_are_the_same(
     hidden = await everything_kept(redacting, bodies, written_log)
 
     topics = {"payments", "refunds", "subscriptions", "customers", "catalog", "other", "quarantine", "dead-letter"}
-    tables = {"payments", "refunds", "subscriptions", "payment_events", "subscription_events", "refund_events"}
+    tables = {"payments", "refunds", "subscriptions", "products", "prices"}
+    tables |= {"payment_events", "subscription_events", "refund_events", "catalog_events"}
     everywhere = {f"topic {name}" for name in topics} | {f"table {name}" for name in tables}
     assert shown.places_with(MARK) >= everywhere
     assert hidden.records.keys() == shown.records.keys() == topics

@@ -24,6 +24,8 @@ TABLES = {
     "subscriptions": "subscription_id",
     "subscription_items": "subscription_item_id",
     "invoices": "invoice_id",
+    "products": "product_id",
+    "prices": "price_id",
 }
 
 
@@ -77,7 +79,7 @@ async def test_the_rows_are_right_to_the_cent_and_the_status(deployed: Deploymen
     assert report.answers[Answer.DUPLICATE] == len(arriving) - len(story.events)
     assert report.delivered == report.deliveries
     assert differences(story, found) == []
-    for table in ("payments", "refunds", "subscriptions", "invoices"):
+    for table in ("payments", "refunds", "subscriptions", "invoices", "products", "prices"):
         assert found[table].keys() == story.expected[table].keys()
 
 

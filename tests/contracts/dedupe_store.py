@@ -142,6 +142,25 @@ class DedupeStoreContract:
 
         assert found == {key("evt_new"): NEW, key("evt_done"): DONE, key("evt_leased"): IN_FLIGHT}
 
+    async def test_looking_finds_what_claiming_would_and_claims_nothing(self, harness: DedupeHarness) -> None:
+        await claim(harness, "evt_leased", owner="a")
+        await harness.store.confirm([key("evt_done")])
+        asked = [key("evt_new"), key("evt_done"), key("evt_leased"), key("evt_new")]
+
+        for _ in range(2):
+            found = await harness.store.look(asked)
+            assert found == {key("evt_new"): NEW, key("evt_done"): DONE, key("evt_leased"): IN_FLIGHT}
+        assert await harness.store.look([]) == {}
+
+    async def test_looking_finds_what_has_run_out_to_be_new(self, harness: DedupeHarness) -> None:
+        await claim(harness, "evt_leased", owner="a")
+        await harness.let_leases_expire()
+        assert await harness.store.look([key("evt_leased")]) == {key("evt_leased"): NEW}
+
+        await harness.store.confirm([key("evt_done")])
+        await harness.let_retention_pass()
+        assert await harness.store.look([key("evt_done")]) == {key("evt_done"): NEW}
+
     async def test_a_key_that_is_given_twice_is_claimed_once(self, harness: DedupeHarness) -> None:
         assert await harness.store.claim([key("evt_1"), key("evt_1")], owner="a") == {key("evt_1"): NEW}
         await harness.store.confirm([key("evt_1"), key("evt_1")])

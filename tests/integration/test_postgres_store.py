@@ -36,7 +36,7 @@ from tests.contracts.projection_store import (
     refund,
 )
 from tests.support import histories
-from tests.support.histories import arrivals, oracle_rows, payment_histories, subscription_histories
+from tests.support.histories import arrivals, catalog_histories, oracle_rows, payment_histories, subscription_histories
 from tests.support.stack import LocalPostgres
 from tests.support.waiting import eventually
 
@@ -341,6 +341,17 @@ async def test_subscriptions_in_any_interleaving_of_three_processes_come_to_the_
     batches = data.draw(arrivals(events))
 
     await assert_any_interleaving_comes_to_the_oracle(database_url, PROJECTIONS["subscriptions"], events, batches, 3)
+
+
+@_CONCURRENT
+@given(st.data())
+async def test_the_catalog_in_any_interleaving_of_three_processes_comes_to_the_oracles_rows(
+    database_url: str, data: st.DataObject
+) -> None:
+    events = data.draw(catalog_histories)
+    batches = data.draw(arrivals(events))
+
+    await assert_any_interleaving_comes_to_the_oracle(database_url, PROJECTIONS["catalog"], events, batches, 3)
 
 
 async def test_large_batches_over_the_same_payments_at_once_neither_deadlock_nor_lose_anything(

@@ -14,6 +14,7 @@ from tests.support.histories import (
     PROPERTY,
     Replica,
     arrivals,
+    catalog_histories,
     event,
     key,
     observation,
@@ -54,6 +55,13 @@ def test_any_arrival_of_payment_events_gives_the_same_payments(data: st.DataObje
 def test_any_arrival_of_refund_events_gives_the_same_refunds(data: st.DataObject) -> None:
     history = data.draw(payment_histories)
     check_any_arrival("refunds", history, data.draw(arrivals(history)))
+
+
+@PROPERTY
+@given(st.data())
+def test_any_arrival_of_catalog_events_gives_the_same_products_and_prices(data: st.DataObject) -> None:
+    history = data.draw(catalog_histories)
+    check_any_arrival("catalog", history, data.draw(arrivals(history)))
 
 
 @PROPERTY

@@ -15,7 +15,7 @@ from service.simulator.shop import deliveries, shop
 from tests.support.histories import oracle_rows
 from tests.support.signing import NOW, signed_delivery
 
-TABLES = ("payments", "refunds", "subscriptions", "invoices")
+TABLES = ("payments", "refunds", "subscriptions", "invoices", "products", "prices")
 OPENING = datetime(2026, 3, 1, tzinfo=UTC)
 
 

@@ -219,6 +219,78 @@ def _moves(telling: _Telling, at: int, chance: Random) -> None:
     telling.tell("novelty.invented", at, thing, ("other", thing["id"]))
 
 
+def _plan_of(price: Object) -> Object:
+    """A recurring price under its older name: Stripe tells of both."""
+    recurring = price["recurring"]
+    shared = ("id", "active", "billing_scheme", "created", "currency", "livemode", "metadata", "nickname", "product")
+    return {
+        **{name: price[name] for name in shared},
+        "object": "plan",
+        "amount": price["unit_amount"],
+        "amount_decimal": price["unit_amount_decimal"],
+        "interval": recurring["interval"],
+        "interval_count": recurring["interval_count"],
+        "tiers_mode": None,
+        "transform_usage": None,
+        "trial_period_days": recurring["trial_period_days"],
+        "usage_type": recurring["usage_type"],
+    }
+
+
+def _sells(telling: _Telling, at: int, chance: Random) -> None:
+    """A product with two prices. It is renamed; one price is changed twice and archived, all of it may be deleted."""
+    product = objects.product(telling.ids, created=START + at, livemode=telling.livemode)
+    to = ("catalog", product["id"])
+    monthly, once = (
+        objects.price(
+            telling.ids,
+            created=START + at,
+            product_id=product["id"],
+            unit_amount=telling.ids.amount(5, 90) * 100,
+            currency="eur",
+            interval=interval,
+            livemode=telling.livemode,
+        )
+        for interval in ("month", None)
+    )
+
+    def changes_price(moment: int, what: str, price: Object, before: Object | None = None) -> None:
+        telling.tell(f"plan.{what}", moment, _plan_of(price), to, None if before is None else _plan_of(before))
+        telling.tell(f"price.{what}", moment, price, to, before)
+
+    telling.tell("product.created", at, product, to)
+    changes_price(at, "created", monthly)
+    telling.tell("price.created", at, once, to)
+    later = at + chance.choice((0, 20, HOUR))
+    renamed = changes.changed(product, name="Club", default_price=monthly["id"], updated=START + later)
+    telling.tell("product.updated", later, renamed, to, product)
+    named = changes.changed(monthly, nickname="Monthly")
+    changes_price(later, "updated", named, monthly)
+    again = changes.changed(named, nickname="Each month")
+    changes_price(later, "updated", again, named)
+    archived = changes.changed(once, active=False)
+    telling.tell("price.updated", later, archived, to, once)
+    deleted = chance.random() < 0.5
+    if deleted:
+        end = later + chance.choice((0, 3, DAY))
+        changes_price(end, "deleted", again)
+        telling.tell("price.deleted", end, archived, to)
+        telling.tell("product.deleted", end, renamed, to)
+    there = {"active": not deleted, "deleted": deleted}
+    telling.expect("products", product["id"], name="Club", default_price_id=monthly["id"], **there)
+    telling.expect(
+        "prices",
+        monthly["id"],
+        product_id=product["id"],
+        nickname="Each month",
+        tax_behavior="unspecified",
+        unit_amount_minor=monthly["unit_amount"],
+        interval="month",
+        **there,
+    )
+    telling.expect("prices", once["id"], product_id=product["id"], active=False, deleted=deleted, interval=None)
+
+
 _CHAPTERS: Final[Sequence[Callable[[_Telling, int, Random], None]]] = (
     _second_try,
     _second_try,
@@ -229,4 +301,5 @@ _CHAPTERS: Final[Sequence[Callable[[_Telling, int, Random], None]]] = (
     _subscribes,
     _subscribes,
     _moves,
+    _sells,
 )

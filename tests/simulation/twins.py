@@ -390,6 +390,10 @@ class DedupeClient:
         """See `DedupeStore.claim`."""
         return await self._wire.call("claim", lambda: run_now(self._store.claim(keys, owner=owner)))
 
+    async def look(self, keys: Collection[ClaimKey]) -> Mapping[ClaimKey, ClaimState]:
+        """See `DedupeStore.look`."""
+        return await self._wire.call("look", lambda: run_now(self._store.look(keys)))
+
     async def confirm(self, keys: Collection[ClaimKey]) -> None:
         """See `DedupeStore.confirm`."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from service import bootstrap
+from service.bootstrap_recovery import keep_reconciled
 from service.config import (
     AdminConfig,
     Config,
@@ -67,7 +68,7 @@ class Deployment:
     @asynccontextmanager
     async def receiving(self) -> AsyncIterator[str]:
         """A receiver in this process; its URL."""
-        async with bootstrap.receiver(self.config) as url:
+        async with bootstrap.receiver(self.config, keep_reconciled) as url:
             yield url
 
     @asynccontextmanager

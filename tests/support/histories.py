@@ -22,6 +22,8 @@ from service.contract import (
     Invoice,
     InvoicePayment,
     PaymentIntent,
+    Price,
+    Product,
     Refund,
     Subscription,
     SubscriptionItem,
@@ -37,13 +39,16 @@ PROPERTY: Final = settings(derandomize=True, deadline=None, max_examples=150)
 Rows: TypeAlias = Mapping[tuple[str, ObjectKey], Mapping[str, Any]]
 """(table, key) → columns."""
 
-_OBJECT_TYPES: Final = {data_type: name for name, data_type in DATA_TYPES.items()}
+_OBJECT_TYPES: Final = {data_type: name for name, data_type in DATA_TYPES.items() if name != "plan"}
 _CATEGORIES: Final[Sequence[tuple[str, Category]]] = (
     ("charge.refund", "refund"),
     ("refund.", "refund"),
     ("invoice_payment.", "payment"),
     ("customer.subscription.", "subscription"),
     ("invoice.", "subscription"),
+    ("product.", "catalog"),
+    ("price.", "catalog"),
+    ("plan.", "catalog"),
     ("", "payment"),
 )
 
@@ -67,7 +72,7 @@ def event(
     livemode: bool = True,
 ) -> Event:
     """A normalized event about an object."""
-    object_type = _OBJECT_TYPES[type(data)]
+    object_type, object_id = _object_of(event_type, data)
     return Event(
         category=next(category for prefix, category in _CATEGORIES if event_type.startswith(prefix)),
         event_id=event_id,
@@ -81,7 +86,7 @@ def event(
         request_id=None,
         idempotency_key=None,
         object_type=object_type,
-        object_id=getattr(data, f"{object_type}_id"),
+        object_id=object_id,
         data=data,
         previous=previous,
         raw=NO_RAW,
@@ -102,9 +107,9 @@ def observation(
     previous: Mapping[str, Any] | None = None,
 ) -> Observation:
     """What an event says of its own object."""
-    object_type = _OBJECT_TYPES[type(data)]
+    object_type, object_id = _object_of(event_type, data)
     return Observation(
-        key=key(getattr(data, f"{object_type}_id")),
+        key=key(object_id),
         object_type=object_type,
         event_id=event_id,
         event_type=event_type,
@@ -113,6 +118,13 @@ def observation(
         data=data,
         previous=previous,
     )
+
+
+def _object_of(event_type: str, data: Data) -> tuple[str, str]:
+    """Its type and its id. A plan is a price but for its events' name."""
+    object_type = _OBJECT_TYPES[type(data)]
+    object_id: str = getattr(data, f"{object_type}_id")
+    return ("plan" if event_type.startswith("plan.") else object_type), object_id
 
 
 # What a set of events comes to -----------------------------------------------------------------------------------------
@@ -222,6 +234,13 @@ def _one_of(*values: str) -> st.SearchStrategy[str | None]:
     return st.sampled_from([*values, None])
 
 
+_rarely: Final = st.sampled_from([False] * 7 + [True])
+
+
+def _lives_of(name: str, *others: str) -> st.SearchStrategy[str]:
+    return st.sampled_from([f"{name}.{what}" for what in ("created", "updated", "updated", "deleted", *others)])
+
+
 _items: Final = st.lists(
     st.builds(
         SubscriptionItem,
@@ -303,6 +322,42 @@ _invoice_payments: Final[st.SearchStrategy[Data]] = st.builds(
     charge_id=_maybe("ch_3"),
     status=_one_of("open", "paid"),
 )
+_births: Final = st.sampled_from([at(0), at(0), at(1), at(2), None])
+_products: Final[st.SearchStrategy[Data]] = st.builds(
+    Product,
+    product_id=st.just("gold"),
+    name=_one_of("Gold", "Club"),
+    description=_maybe("For members"),
+    active=st.sampled_from([True, False, None]),
+    deleted=_rarely,
+    metadata=_some_metadata,
+    created_at=_births,
+    updated_at=st.sampled_from([at(0), at(1), at(2), None]),
+)
+_prices: Final[st.SearchStrategy[Data]] = st.builds(
+    Price,
+    price_id=st.sampled_from(["gold", "price_1"]),
+    product_id=_maybe("gold"),
+    active=st.sampled_from([True, False, None]),
+    unit_amount_minor=_amounts,
+    lookup_key=_maybe("standard"),
+    nickname=_one_of("Monthly", "Yearly"),
+    tax_behavior=_one_of("exclusive", "inclusive"),
+    deleted=_rarely,
+    metadata=_some_metadata,
+    created_at=_births,
+)
+_plans: Final[st.SearchStrategy[Data]] = st.builds(
+    Price,
+    price_id=st.just("gold"),
+    product_id=_maybe("gold"),
+    active=st.sampled_from([True, False, None]),
+    unit_amount_minor=_amounts,
+    nickname=_one_of("Monthly", "Yearly"),
+    deleted=_rarely,
+    metadata=_some_metadata,
+    created_at=_births,
+)
 
 _subscription_types: Final = st.sampled_from(
     [
@@ -321,6 +376,12 @@ _previous: Final[st.SearchStrategy[Mapping[str, Any] | None]] = st.one_of(
 )
 _refund_previous: Final[st.SearchStrategy[Mapping[str, Any] | None]] = st.one_of(
     st.none(), st.fixed_dictionaries({"status": _one_of("pending", "succeeded")})
+)
+_catalog_previous: Final[st.SearchStrategy[Mapping[str, Any] | None]] = st.one_of(
+    st.none(),
+    st.fixed_dictionaries(
+        {}, optional={"active": st.booleans(), "metadata": _some_metadata, "nickname": _one_of("Monthly", "Yearly")}
+    ),
 )
 
 
@@ -355,6 +416,18 @@ subscription_histories: Final = _histories(
     max_size=12,
 )
 """Events about one subscription and its invoices, within a few seconds; they need not make sense."""
+
+catalog_histories: Final = _histories(
+    st.one_of(
+        _events_about(_products, _lives_of("product", "snapshot"), _catalog_previous),
+        _events_about(_prices, _lives_of("price", "snapshot"), _catalog_previous),
+        _events_about(_plans, _lives_of("plan"), _catalog_previous),
+    ),
+    max_size=12,
+)
+"""Events about a product and two prices, one of them a plan as well, within a few seconds; they need not make sense.
+
+The product and the plan have the same id, which they may be deleted with and made anew."""
 
 payment_histories: Final = _histories(
     st.one_of(

@@ -13,6 +13,14 @@ from typing import Final, TextIO, TypeAlias
 import pytest
 
 from service.__main__ import main
+from service.errors import (
+    StripeApiError,
+    StripeKeyRefused,
+    StripeObjectMissing,
+    StripePermissionMissing,
+    StripeRequestRefused,
+    StripeUnavailable,
+)
 
 WITHOUT_CONFIGURATION: Final = (
     ("events", "list", "refund.created"),
@@ -80,6 +88,52 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 def is_one_line(text: str) -> bool:
     return text.endswith("\n") and text.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (StripeUnavailable("GET /v1/events: Stripe answered 503; asked 6 times"), 75),
+        (StripeKeyRefused("Stripe refuses the API key"), 2),
+        (StripePermissionMissing("the API key may not read /v1/events", scope="event_read"), 1),
+        (StripeObjectMissing("GET /v1/charges/ch_1: Stripe has no such object"), 1),
+        (StripeRequestRefused("GET /v1/events: Stripe answered 400 (parameter_unknown)"), 1),
+    ],
+    ids=lambda value: getattr(value, "tag", ""),
+)
+def test_what_stripe_answers_decides_the_exit_code(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: StripeApiError, code: int
+) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("service.__main__.cli.main", fail)
+
+    ended = run()
+
+    assert (ended.code, ended.err) == (code, f"stripe-ingest: {error}\n")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ('api_key = "hunter2"', "endpoints (shop).api_key: must be a secret or restricted key"),
+        ('api_key = "sk_test_hunter2"', "endpoints (shop).api_key: is a test key"),
+        ('[reconcile]\napi_key = "pk_live_hunter2"', "reconcile.api_key: must be a secret or restricted key"),
+    ],
+)
+def test_a_configuration_with_a_key_that_cannot_be_used_is_not_right(
+    run: Run, tmp_path: Path, settings: str, message: str
+) -> None:
+    (tmp_path / "stripe-ingest.toml").write_text(
+        '[dedupe]\nurl = "memory://"\n[[endpoints]]\nname = "shop"\nmode = "live"\nsecrets = ["whsec_1"]\n' + settings
+    )
+
+    ended = run("config", "check")
+
+    assert ended.code == 2
+    assert ended.err.startswith(f"stripe-ingest: configuration: {message}")
+    assert "hunter2" not in ended.err + ended.out
 
 
 @pytest.mark.parametrize("command", WITHOUT_CONFIGURATION, ids=" ".join)

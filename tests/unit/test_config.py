@@ -7,8 +7,10 @@ from typing import TypeAlias
 
 import pytest
 
-from service.config import Config, allowed_networks, load
+from service.cli import INITIAL_CONFIGURATION
+from service.config import Config, ReconcileConfig, StripeConfig, allowed_networks, load
 from service.errors import ConfigurationError
+from service.events import Secret
 
 Configure: TypeAlias = Callable[..., Config]
 
@@ -118,6 +120,17 @@ def test_secrets_come_from_files_too(configure: Configure, tmp_path: Path) -> No
         (ENDPOINT + ENDPOINT, "endpoints[1] (shop).name: is taken"),
         (ENDPOINT + ENDPOINT.replace('"shop"', '"b"\npath = "/webhooks/shop"'), "endpoints[1] (b).path: /webhooks/shop is taken"),
         (ENDPOINT.replace('"shop"', '"shop"\npath = "hook"'), "endpoints[0] (shop).path: must begin with /"),
+        ("[reconcile]\nlookback_hours = 721", "reconcile.lookback_hours: expected `int` <= 720"),
+        ("[reconcile]\ninterval_seconds = -1", "reconcile.interval_seconds: expected `int` >= 0"),
+        ("[reconcile]\ngrace_seconds = 1.5", "reconcile.grace_seconds: expected `int`"),
+        ('[reconcile]\napi_key_file = "/does/not/exist"', "reconcile.api_key_file: /does/not/exist cannot be read"),
+        ('[reconcile]\napi_key = "x"\napi_key_file = "y"', "reconcile.api_key: is set beside api_key_file"),
+        ("[stripe]\nrequests_per_second = 0", "stripe.requests_per_second: expected `float` >= 0.1"),
+        ('[stripe]\napi_base = "http://api.stripe.test"', "stripe.api_base: must begin with https://"),
+        ('[stripe]\napi_base = "http://localhost.stripe.test"', "stripe.api_base: must begin with https://"),
+        ('[stripe]\napi_base = "api.stripe.com"', "stripe.api_base: must be https://host"),
+        ('[stripe]\napi_base = "https://user:s3cr3t@host"', "stripe.api_base: must be https://host"),
+        ('[stripe]\napi_base = "https://host:s3cr3t"', "stripe.api_base: is no URL"),
         ("[receiver", "is not TOML"),
     ],
 )  # fmt: skip
@@ -127,6 +140,59 @@ def test_a_bad_value_is_one_message_that_names_the_key(configure: Configure, tom
 
     assert message in str(refused.value)
     assert "\n" not in str(refused.value).strip()
+
+
+def test_reading_stripe_is_on_demand_and_below_both_of_its_limits_unless_said_otherwise(configure: Configure) -> None:
+    config = configure("")
+
+    assert config.stripe.api_base == "https://api.stripe.com"
+    assert config.stripe.requests_per_second == 20
+    assert config.reconcile.api_key is None
+    assert (config.reconcile.interval_seconds, config.reconcile.lookback_hours, config.reconcile.grace_seconds) == (
+        900,
+        24,
+        900,
+    )
+
+
+def test_reading_stripe_is_configured_from_the_file_the_environment_and_a_secrets_file(
+    configure: Configure, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("rk_test_1\n", encoding="utf-8")
+
+    config = configure(
+        f'[reconcile]\ninterval_seconds = 3600\napi_key_file = "{tmp_path / "key"}"\n',
+        STRIPE_INGEST__STRIPE__API_BASE="http://127.0.0.1:12111",
+        STRIPE_INGEST__RECONCILE__GRACE_SECONDS="0",
+    )
+
+    assert config.reconcile.api_key is not None
+    assert config.reconcile.api_key.value == "rk_test_1"
+    assert "rk_test_1" not in repr(config)
+    assert (config.reconcile.interval_seconds, config.reconcile.grace_seconds) == (3600, 0)
+    assert config.stripe.api_base == "http://127.0.0.1:12111"
+
+
+def test_the_first_configuration_shows_the_settings_of_reading_stripe_with_their_defaults(
+    configure: Configure, tmp_path: Path
+) -> None:
+    key = tmp_path / "stripe-events-key"
+    key.write_text("rk_test_1", encoding="utf-8")
+    shown = INITIAL_CONFIGURATION.partition("[reconcile]")[2].partition("[[endpoints]]")[0]
+    assert "# api_key_file = " in shown
+
+    settings = "[reconcile]" + shown.replace("\n# ", "\n").replace("/run/secrets/stripe-events-key", str(key))
+    config = configure(settings)
+
+    assert config.stripe == Config().stripe
+    assert config.reconcile == ReconcileConfig(api_key=Secret("rk_test_1"))
+    assert all(f"\n{name} = " in settings for name in (*StripeConfig.__struct_fields__, "interval_seconds"))
+
+
+def test_an_endpoint_carries_the_events_it_is_registered_for(configure: Configure) -> None:
+    (endpoint,) = configure(ENDPOINT + 'events = ["charge.refunded", "refund.failed"]').webhook_endpoints()
+
+    assert endpoint.events == ("charge.refunded", "refund.failed")
 
 
 def test_redaction_comes_from_the_environment_and_a_file_too(configure: Configure, tmp_path: Path) -> None:

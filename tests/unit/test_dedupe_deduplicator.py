@@ -63,6 +63,9 @@ class FaultyStore:
         answers = await self.inner.claim(keys, owner=owner)
         return {} if self.mute else answers
 
+    async def look(self, keys: Collection[ClaimKey]) -> Mapping[ClaimKey, ClaimState]:
+        return await self.inner.look(keys)
+
     async def confirm(self, keys: Collection[ClaimKey]) -> None:
         await self._pass("confirm", keys)
         await self.inner.confirm(keys)

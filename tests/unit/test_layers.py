@@ -26,7 +26,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "routing": (CORE | {"normalize", "records"}, set()),
     "money": (set(), set()),
     "projections": (CORE, {"msgspec"}),
-    "ports": (CORE, set()),
+    "ports": (CORE | {"projections"}, set()),
     "clock": (set(), set()),
     "telemetry": (CORE | {"__init__", "ports", "consumer.observer"}, {"prometheus_client", "structlog", "orjson"}),
     "receiver.dedupe": (CORE | {"ports"}, set()),
@@ -44,10 +44,27 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "receiver.workers": ({"errors"}, {"structlog"}),
     "receiver": (set(), set()),
     "consumer": (CORE | {"ports", "records", "consumer", "projections"}, {"structlog"}),
+    "recovery.redrive": (
+        CORE | {"ports", "normalize", "records", "redaction", "receiver.ingest", "recovery.taking"},
+        set(),
+    ),
+    "recovery": (
+        CORE | {"ports", "normalize", "projections", "receiver.ingest", "records", "redaction", "recovery"},
+        {"msgspec"},
+    ),
     "admin": ({"errors"}, {"aiohttp", "orjson", "prometheus_client"}),
     "config": ({"errors", "events", "redaction"}, {"msgspec"}),
+    "stripe_account": (set(), set()),
+    "stripe_account.rate": (set(), set()),
+    "stripe_account.observer": (set(), set()),
+    "stripe_account.api_keys": (CORE | {"config"}, set()),
+    "stripe_account.client": (CORE | {"ports", "stripe_account"}, {"stripe", "aiohttp", "msgspec"}),
     "sql": ({"sql"}, {"alembic", "sqlalchemy"}),
-    "simulator": ({"errors", "events", "signature", "simulator"}, {"aiohttp", "orjson", "rich"}),
+    # The fake Stripe knows Stripe's event types from the one list there is of them, and takes time as an argument.
+    "simulator": (
+        {"errors", "events", "signature", "simulator", "clock", "ports", "normalize.event_types"},
+        {"aiohttp", "orjson", "rich"},
+    ),
 }
 ADAPTERS: dict[str, set[str]] = {
     "kafka_": {"aiokafka"},
@@ -61,7 +78,7 @@ ADAPTERS: dict[str, set[str]] = {
 """An adapter: the core, ports, projections, records, its siblings of the same driver, and that one driver (with its
 parser, where that is a package of its own)."""
 
-UNBOUND = {"bootstrap", "cli", "commands", "__main__", "local"}
+UNBOUND = {"bootstrap", "bootstrap_recovery", "cli", "commands", "__main__", "local"}
 """Where everything is put together; `local` has the servers' own wheels."""
 
 

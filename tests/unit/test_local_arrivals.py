@@ -9,8 +9,9 @@ import asyncpg
 import orjson
 import pytest
 
+from service.commands.record_json import record_line
 from service.events import ConsumedRecord, Partition, QuarantineReason, Unprocessable
-from service.local.arrivals import TABLES, _line, _rows
+from service.local.arrivals import TABLES, _rows
 from service.records import Topics, quarantine
 from service.redaction import RedactionKeys, Sealing
 from tests.unit.normalize.building import endpoint
@@ -79,7 +80,9 @@ def read(body: bytes, *, sealed: Sealing | None, opened: Sealing | None) -> dict
     record = quarantine(
         unprocessable, topics=Topics("stripe"), ingest_source="webhook", traceparent="00-0-0-01", sealing=sealed
     )
-    line = _line(ConsumedRecord(Partition(record.topic, 2), 7, record.key, record.value, record.headers, 0), opened)
+    line = record_line(
+        ConsumedRecord(Partition(record.topic, 2), 7, record.key, record.value, record.headers, 0), opened
+    )
     assert "\n" not in line
     shown: dict[str, Any] = orjson.loads(line)
     assert (shown["topic"], shown["partition"], shown["offset"], shown["key"]) == ("stripe.quarantine", 2, 7, "evt_1")

@@ -63,6 +63,16 @@ on_error = "refuse"
 [consumer]
 dead_letter_limit = 7
 
+[stripe]
+api_base = "https://stripe.example.com"
+requests_per_second = 7.5
+
+[reconcile]
+api_key = "rk_test_of_the_events"
+interval_seconds = 60
+lookback_hours = 7
+grace_seconds = 30
+
 [database]
 url = "postgresql://production.invalid/payments"
 
@@ -123,6 +133,7 @@ def test_all_but_addresses_is_as_it_was_given(tmp_path: Path) -> None:
         "receiver.host", "receiver.port", "receiver.workers", "receiver.allow_ips", "admin.host", "admin.port",
         "kafka.bootstrap_servers", "kafka.replication_factor", "kafka.min_insync_replicas", "kafka.security.protocol",
         "kafka.security.username", "kafka.security.password", "dedupe.url", "database.url",
+        "reconcile.interval_seconds",
     }  # fmt: skip
     assert "production" not in (tmp_path / "written.toml").read_text("utf-8")
 

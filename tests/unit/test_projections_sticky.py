@@ -35,6 +35,11 @@ STICKY = {
         billing_reason collection_method amount_due_minor amount_paid_minor amount_remaining_minor
         amount_overpaid_minor subtotal_minor total_minor currency attempt_count period_start period_end paid_at
         paid_out_of_band finalized_at voided_at lines_have_more created_at""",
+    "product": "name active product_type created_at updated_at",
+    "price": """product_id active currency unit_amount_minor unit_amount_decimal price_type billing_scheme interval
+        interval_count usage_type tiers_mode tax_behavior created_at""",
+    "plan": """product_id active currency unit_amount_minor unit_amount_decimal price_type billing_scheme interval
+        interval_count usage_type tiers_mode lookup_key tax_behavior created_at""",
 }
 
 

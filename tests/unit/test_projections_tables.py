@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.contract import Data, Invoice, PaymentIntent, Refund, Subscription, SubscriptionItem
+from service.contract import Data, Invoice, PaymentIntent, Price, Product, Refund, Subscription, SubscriptionItem
 from service.projections import PROJECTIONS
 from tests.support.histories import event, oracle_rows
 
@@ -32,6 +32,10 @@ def columns_in_migrations(table: str) -> set[str]:
         ("subscriptions", "subscriptions", "subscription_id", "customer.subscription.created", SUBSCRIPTION),
         ("subscriptions", "subscription_items", "subscription_item_id", "customer.subscription.created", SUBSCRIPTION),
         ("subscriptions", "invoices", "invoice_id", "invoice.created", Invoice(invoice_id="in_1")),
+        ("catalog", "products", "product_id", "product.created", Product(product_id="prod_1")),
+        ("catalog", "products", "product_id", "product.deleted", Product(product_id="prod_1")),
+        ("catalog", "prices", "price_id", "price.created", Price(price_id="price_1")),
+        ("catalog", "prices", "price_id", "plan.deleted", Price(price_id="gold")),
     ],
 )
 def test_a_row_has_exactly_its_tables_columns(
@@ -47,4 +51,5 @@ def test_every_projection_is_named_as_its_ledger_and_topics_are() -> None:
         "payments": ("payments", "payment_events", ("payment", "refund")),
         "refunds": ("refunds", "refund_events", ("refund",)),
         "subscriptions": ("subscriptions", "subscription_events", ("subscription",)),
+        "catalog": ("catalog", "catalog_events", ("catalog",)),
     }

@@ -25,7 +25,7 @@ from service.events import (
     Secret,
     Unprocessable,
 )
-from service.records import Topics, dead_letter, marked, quarantine, topic_configs
+from service.records import Topics, dead_letter, marked, quarantine, read_dead_letter, replayed, topic_configs
 from service.redaction import RedactionKeys, Sealing
 from service.routing import routes
 from tests.support.published_contract import ASYNCAPI, SCHEMAS, references, resolved
@@ -129,6 +129,7 @@ def quarantined(event_id: str | None, sealing: Sealing | None) -> Record:
         reason=QuarantineReason.MALFORMED_JSON,
         detail="body",
         event_id=event_id,
+        event_type=event_id and "charge.failed",
         endpoint=Endpoint(name="shop", path="/webhooks/shop", secrets=(Secret("whsec_x"),)),
         body=b"{",
         received_at=datetime(2026, 11, 20, tzinfo=UTC),
@@ -142,16 +143,23 @@ def lettered(of: Record) -> Record:
     return dead_letter(InvalidRecord(origin, "not_json", "no JSON"), topics=TOPICS, consumer_group="g")
 
 
+def replayed_of(letter: Record) -> Record:
+    read = read_dead_letter(ConsumedRecord(Partition(letter.topic, 1), 7, letter.key, letter.value, letter.headers, 0))
+    assert read is not None
+    return replayed(read)
+
+
 SEALING = Sealing(RedactionKeys.of(base64.b64encode(b"k" * 32).decode()))
 THIN = event("other", Other(), api_version=None, object_id=None, snapshot_event="evt_2")
 WITH_HEADERS = {
-    "EventHeaders": [record(event("charge")), record(THIN)],
+    "EventHeaders": [record(event("charge")), record(THIN), replayed_of(lettered(record(event("charge"))))],
     "QuarantineHeaders": [
         quarantined(event_id, sealing) for event_id in ("evt_1", None) for sealing in (None, SEALING)
     ],
     "DeadLetterHeaders": [
         lettered(record(event("charge"))),
         lettered(record(THIN)),
+        lettered(replayed_of(lettered(record(THIN)))),
         lettered(Record("stripe.payments", b"", b"", ())),
     ],
 }

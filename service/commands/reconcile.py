@@ -1,0 +1,158 @@
+"""`reconcile`: what Stripe lists and nobody has received."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+import click
+import msgspec
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from service.bootstrap_recovery import Recovery, recovery
+from service.commands.options import new_console, run_async, with_config
+from service.commands.times import Duration
+from service.config import Config
+from service.errors import ConfigurationError, StripePermissionMissing
+from service.recovery.reconcile import LISTED_DAYS, Missing, PageReport, Report
+from service.recovery.sources import Source
+from service.stripe_account.api_keys import event_keys
+
+NO_KEYS: Final = (
+    "endpoints: none has an api_key (or api_key_file), and there is no reconcile.api_key: Stripe's list of events can"
+    " only be read with one"
+)
+
+
+@click.command()
+@click.option("--since", type=Duration(), metavar="DURATION", help="How far to look back: 24h, 7d. [reconcile] else.")
+@click.option("--dry-run", is_flag=True, help="Say what is missing and publish nothing. Exit 1 where something is.")
+@click.option("--json", "as_json", is_flag=True, help="JSON lines: each missing event, then a summary per account.")
+@with_config
+def reconcile(config: Config, since: timedelta | None, dry_run: bool, as_json: bool) -> None:
+    """Find what Stripe lists and nobody has received, and publish it as if it had just been delivered.
+
+    Every account whose key may read events is walked, from reconcile.grace_seconds ago back to --since. An event is
+    missing where the dedupe store does not know it. Interrupted, it goes on where it was when it is run again, and
+    running it twice changes nothing.
+    """
+    if not event_keys(config):
+        raise ConfigurationError(NO_KEYS)
+    lookback = since or timedelta(hours=config.reconcile.lookback_hours)
+    if lookback > timedelta(days=LISTED_DAYS):
+        click.echo(f"Stripe lists events for {LISTED_DAYS} days: it is begun there.", err=True)
+    outcomes = run_async(lambda: _reconcile(config, lookback, dry_run=dry_run, as_json=as_json))
+    if as_json:
+        for outcome in outcomes:
+            click.echo(orjson.dumps(outcome.summary()))
+    else:
+        _show(outcomes, dry_run=dry_run)
+    if any(outcome.refused for outcome in outcomes) or (dry_run and any(each.is_missing for each in outcomes)):
+        raise click.exceptions.Exit(1)
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What became of one account."""
+
+    source: Source
+    report: Report | None = None
+    refused: str | None = None
+    missing: list[Missing] = field(default_factory=list)
+
+    @property
+    def is_missing(self) -> bool:
+        return self.report is not None and self.report.missing.total() > 0
+
+    def summary(self) -> dict[str, object]:
+        """For scripts."""
+        head = {"account": self.source.account, "livemode": self.source.livemode}
+        if self.report is None:
+            return head | {"refused": self.refused}
+        return head | msgspec.to_builtins(self.report)  # type: ignore[no-any-return]
+
+
+async def _reconcile(config: Config, lookback: timedelta, *, dry_run: bool, as_json: bool) -> list[_Outcome]:
+    async with recovery(config) as made, made.event_sources() as sources:
+        return [await _one(made, source, lookback, dry_run=dry_run, as_json=as_json) for source in sources]
+
+
+async def _one(made: Recovery, source: Source, lookback: timedelta, *, dry_run: bool, as_json: bool) -> _Outcome:
+    outcome = _Outcome(source)
+    reconciler = made.reconciler(source)
+    with _watching(outcome, reconciler.window(lookback), as_json=as_json) as watcher:
+        try:
+            walk = reconciler.preview if dry_run else reconciler.run
+            outcome.report = await walk(lookback, watcher)
+        except StripePermissionMissing as missing:
+            endpoints = ", ".join(endpoint.name for endpoint in source.own_endpoints)
+            outcome.refused = (
+                f"the key of {endpoints} may not read events ({missing.scope or 'event_read'}): what Stripe fails to"
+                " deliver there is not found. Give the key that permission, or another key as reconcile.api_key_file."
+            )
+    return outcome
+
+
+class _Watcher:
+    """Moves the bar, and writes what is missing down."""
+
+    def __init__(self, outcome: _Outcome, progress: Progress, bar: TaskID, end: float, *, as_json: bool) -> None:
+        self._outcome = outcome
+        self._progress = progress
+        self._bar = bar
+        self._end = end
+        self._as_json = as_json
+
+    def page(self, page: PageReport) -> None:
+        """See `reconcile.Watcher.page`."""
+        self._progress.update(self._bar, completed=self._end - page.reached.timestamp())
+        self._outcome.missing += page.missing
+        if self._as_json:
+            for each in page.missing:
+                click.echo(orjson.dumps({"missing": msgspec.to_builtins(each)}))
+
+
+@contextmanager
+def _watching(outcome: _Outcome, window: tuple[datetime, datetime], *, as_json: bool) -> Iterator[_Watcher]:
+    begin, end = (moment.timestamp() for moment in window)
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        mode = "live" if outcome.source.livemode else "test"
+        bar = progress.add_task(f"{outcome.source.account} ({mode})", total=end - begin)
+        yield _Watcher(outcome, progress, bar, end, as_json=as_json)
+
+
+def _show(outcomes: list[_Outcome], *, dry_run: bool) -> None:
+    console = new_console()
+    table = Table("account", "mode", "listed", "received", "in flight", "not ours", "in quarantine", "missing",
+                  "pending at Stripe", box=None, header_style="bold")  # fmt: skip
+    for outcome in outcomes:
+        head = (outcome.source.account, "live" if outcome.source.livemode else "test")
+        if outcome.report is not None:
+            found = outcome.report
+            figures = (found.listed, found.known, found.in_flight, found.not_ours, found.unprocessable,
+                       found.missing.total(), found.pending)  # fmt: skip
+            table.add_row(*head, *(f"{figure:,}" for figure in figures))
+    console.print(table)
+    by_type = Table("missing", "events", box=None, header_style="bold")
+    for outcome in outcomes:
+        for event_type, count in sorted(outcome.report.missing.items()) if outcome.report else ():
+            by_type.add_row(event_type, f"{count:,}")
+    if by_type.row_count:
+        console.print()
+        console.print(by_type)
+        said = "Nothing was published: leave --dry-run out." if dry_run else "They are published now."
+        console.print(f"\n{said}", highlight=False)
+    for outcome in outcomes:
+        if outcome.refused:
+            click.echo(f"{outcome.source.account}: {outcome.refused}", err=True)

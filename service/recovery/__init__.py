@@ -1,0 +1,1 @@
+"""Recovering what was missed, parked or refused: reconciliation, backfill, redriving, rebuilding."""

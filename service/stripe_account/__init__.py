@@ -1,0 +1,1 @@
+"""Our side of a Stripe account: its API, its keys, its webhook endpoints."""
