@@ -9,7 +9,7 @@ from service.events import Partition
 from service.ports import Applied, Batch
 from service.projections.linking import Known, Observed, grow, observe
 from service.projections.model import ObjectKey, ObjectState, Observation, Projection, Row
-from service.projections.ordering import fold
+from service.projections.ordering import continues, fold
 
 
 @dataclass(slots=True)
@@ -126,7 +126,7 @@ class MemoryProjectionStore:
         refolded = 0
         for key, first in first_new.items():
             state = database.states.get(key)
-            refolded += state is not None and first.created_at <= state.last_event_at
+            refolded += state is not None and not continues(state, [first])
             folded = fold(database.ledger[key].values())
             database.states[key] = folded.state
             database.no_ops.difference_update((key, event_id) for event_id in database.ledger[key])

@@ -18,7 +18,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Self
 
 import asyncpg
@@ -40,7 +39,7 @@ from service.events import Partition
 from service.ports import Applied, Batch
 from service.projections.linking import Growth, Observed, grow, observe
 from service.projections.model import ObjectKey, ObjectState, Observation, Projection, Row
-from service.projections.ordering import fold, is_deleted
+from service.projections.ordering import continues, fold
 
 
 class PostgresProjectionStore(ProjectionTables):
@@ -215,8 +214,7 @@ class PostgresProjectionStore(ProjectionTables):
         late: list[ObjectKey] = []
         for key, observations in by_object.items():
             state = states.get(key)
-            # What was dropped since an object is deleted left no trace in its state, and would count in another life.
-            if state is not None and (is_deleted(state) or _first(observations) <= state.last_event_at):
+            if state is not None and not continues(state, observations):
                 late.append(key)
                 continue
             result = fold(observations, after=state)
@@ -268,10 +266,6 @@ def foreign_cluster_message(partition: Partition, stored: str, ours: str) -> str
         "nothing in another log. If the move is meant, delete this consumer group's rows from consumer_offsets: its "
         "topics are then read from their start, and what is in the ledger already is not applied again."
     )
-
-
-def _first(observations: Iterable[Observation]) -> datetime:
-    return min(o.created_at for o in observations)
 
 
 def _undecided(states: Iterable[ObjectState]) -> int:

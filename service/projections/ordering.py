@@ -17,8 +17,8 @@ several criteria is cyclic (active → past_due → active within a second), so 
 6. An id may have several lives. Products and plans have ids that people choose, and use again once the object is
    deleted; what was created later is another object, which begins anew. Inside a second, lives follow each other.
 
-The result depends on the set of observations alone; `fold(new, after=state)` equals folding everything exactly when
-all of `new` is from later seconds than `state`.
+The result depends on the set of observations alone; where `new` continues `state`, `fold(new, after=state)` equals
+folding everything.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -89,16 +89,15 @@ class Folded:
 
 
 def fold(observations: Iterable[Observation], *, after: ObjectState | None = None) -> Folded:
-    """Fold one object's observations, each of a later second than `after`.
+    """Fold one object's observations, onto the state `after` where they continue it.
 
-    Raises `ValueError` when there is nothing to fold, or when an observation is not later than `after`: such a one
-    needs the object's whole history.
+    Raises `ValueError` when there is nothing to fold, or when they do not continue it.
     """
     ordered = sorted(observations, key=lambda o: (o.created_at, o.event_id))
     if not ordered:
         raise ValueError("nothing to fold")
-    if after is not None and ordered[0].created_at <= after.last_event_at:
-        raise ValueError("an observation of this second or an earlier one needs the whole history")
+    if after is not None and not continues(after, ordered):
+        raise ValueError("these observations need the object's whole history")
     first, *rest = (list(second) for _, second in groupby(ordered, key=lambda o: o.created_at))
     folded = _fold_second(first, after)
     no_ops = folded.no_ops
@@ -106,6 +105,16 @@ def fold(observations: Iterable[Observation], *, after: ObjectState | None = Non
         folded = _fold_second(second, folded.state)
         no_ops |= folded.no_ops
     return Folded(folded.state, no_ops)
+
+
+def continues(state: ObjectState, observations: Iterable[Observation]) -> bool:
+    """Whether observations can be folded onto a state; others need the object's whole history.
+
+    They must all be of later seconds. And what came to a deleted object has left no trace in its state, though it may
+    belong to the next life of its id, of which nothing was known then.
+    """
+    may_live_again = isinstance(state.data, Product | Price) and is_deleted(state)
+    return not may_live_again and all(o.created_at > state.last_event_at for o in observations)
 
 
 def is_deleted(state: ObjectState) -> bool:

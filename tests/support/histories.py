@@ -29,7 +29,7 @@ from service.contract import (
     SubscriptionItem,
 )
 from service.projections.model import Links, ObjectKey, ObjectState, Observation, Projection
-from service.projections.ordering import fold
+from service.projections.ordering import continues, fold
 
 START: Final = datetime(2026, 11, 20, 10, tzinfo=UTC)
 
@@ -148,7 +148,7 @@ class Replica:
         """Take a batch as it arrives, repetitions included."""
         for object_key, new in self._record(batch).items():
             state = self.states.get(object_key)
-            if state is None or min(o.created_at for o in new) > state.last_event_at:
+            if state is None or continues(state, new):
                 self.incremental_folds += state is not None
                 folded = fold(new, after=state)
                 self.no_ops[object_key] = self.no_ops.get(object_key, frozenset()) | folded.no_ops

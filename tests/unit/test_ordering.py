@@ -10,6 +10,7 @@ from service.contract import (
     Charge,
     Invoice,
     PaymentIntent,
+    Product,
     Refund,
     Subscription,
     SubscriptionItem,
@@ -388,3 +389,33 @@ def test_old_values_that_are_none_of_the_contracts_link_nothing(previous: dict[s
         ),
     ]
     assert fold(history).state.last_event_id == "evt_b"
+
+
+def test_what_came_to_a_deleted_product_counts_when_its_next_life_becomes_known() -> None:
+    def product(name: str, kind: str, second: int, *, created: int | None = None) -> Observation:
+        data = Product(product_id="gold", name=name, created_at=None if created is None else at(created))
+        return observation(f"product.{kind}", data, event_id=f"evt_{name}", second=second)
+
+    gone = product("gone", "deleted", 0, created=0)
+    update = product("update", "updated", 2)
+    reborn = product("reborn", "created", 1, created=1)
+    deleted = fold([gone]).state
+
+    assert fold_in_every_order([gone, update, reborn]).state.last_event_id == "evt_update"
+    with pytest.raises(ValueError, match="whole history"):
+        fold([update], after=deleted)
+
+
+def test_a_snapshot_settles_what_was_undecided_before_it() -> None:
+    tie = [
+        observation("payment_intent.processing", intent("processing", description=name), event_id=f"evt_{name}")
+        for name in ("one", "other")
+    ]
+    read = observation(
+        "payment_intent.snapshot", intent("processing", description="as read"), event_id="snapshot:pi_1:5", second=5
+    )
+    after = fold(tie).state
+
+    assert after.undecided == 1
+    assert fold([read], after=after).state.undecided == 0
+    assert fold_in_every_order([*tie, read]).state.undecided == 0
