@@ -25,7 +25,9 @@ class MemoryJobStore:
         now = self._clock.monotonic()
         found = self._jobs.setdefault(job, _Job(owner, now))
         if found.owner != owner and found.until > now:
-            raise JobHeld(f"another process is doing {job}")
+            raise JobHeld(
+                f"another process is doing {job}; one that was killed keeps it for {lease_seconds:g} s at most"
+            )
         found.owner, found.until = owner, now + lease_seconds
         return found.progress
 

@@ -1,16 +1,10 @@
 """Jobs in the table `recovery_jobs`: a row each, with its lease and how far it is."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, Final, Self
+from typing import Final
 
-import asyncpg
-
-from service.adapters.postgres_errors import translated
-from service.errors import JobHeld, RowRefused
-
-CALL_SECONDS_MAX: Final = 10.0
+from service.adapters.postgres_connecting import OccasionalConnection
+from service.errors import JobHeld
 
 # The server's own clock decides, for all processes alike.
 _BEGIN: Final = """
@@ -32,31 +26,17 @@ RETURNING name
 _END: Final = "UPDATE recovery_jobs SET lease_until = clock_timestamp() WHERE name = $1 AND owner = $2"
 
 
-class PostgresJobStore:
+class PostgresJobStore(OccasionalConnection):
     """`ports.JobStore` on Postgres."""
-
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
-        self._pool = pool
-
-    @classmethod
-    async def open(cls, database_url: str) -> Self:
-        """A store with a connection of its own, made on first use."""
-        pool = await asyncpg.create_pool(
-            database_url,
-            min_size=0,
-            max_size=1,
-            timeout=CALL_SECONDS_MAX,
-            command_timeout=CALL_SECONDS_MAX,
-            server_settings={"application_name": "stripe-ingest jobs"},
-        )
-        return cls(pool)
 
     async def begin(self, job: str, *, owner: str, lease_seconds: float) -> bytes | None:
         """See `JobStore.begin`."""
         async with self._connection() as connection:
             row = await connection.fetchrow(_BEGIN, job, owner, timedelta(seconds=lease_seconds))
         if row is None:
-            raise JobHeld(f"another process is doing {job}")
+            raise JobHeld(
+                f"another process is doing {job}; one that was killed keeps it for {lease_seconds:g} s at most"
+            )
         return None if row["progress"] is None else bytes(row["progress"])
 
     async def save(self, job: str, progress: bytes, *, owner: str, lease_seconds: float) -> None:
@@ -70,16 +50,3 @@ class PostgresJobStore:
         """See `JobStore.end`."""
         async with self._connection() as connection:
             await connection.execute(_END, job, owner)
-
-    async def close(self) -> None:
-        """Give back the connection, by force where it is in use."""
-        self._pool.terminate()
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
-        try:
-            with translated():
-                async with self._pool.acquire(timeout=CALL_SECONDS_MAX) as connection:
-                    yield connection
-        except RowRefused as refused:  # nothing of a job comes from outside
-            raise AssertionError(str(refused)) from refused

@@ -2,14 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, Self
+from typing import Final
 
-import asyncpg
-
-from service.adapters.postgres_errors import translated
+from service.adapters.postgres_connecting import OccasionalConnection
 from service.adapters.postgres_statements import TABLES
-
-CALL_SECONDS_MAX: Final = 15.0
 
 # Each table has a partial index on what it is asked for: hardly any object is ever undecided.
 # Of the catalog the states' keys are not always Stripe's ids: a product and a plan may both be called `gold`.
@@ -32,34 +28,13 @@ _UNDECIDED: Final = _OF_ALL.format(
 )
 
 
-class PostgresUndecidedObjects:
+class PostgresUndecidedObjects(OccasionalConnection):
     """`ports.UndecidedObjects` on the projections' database."""
-
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
-        self._pool = pool
-
-    @classmethod
-    async def open(cls, database_url: str) -> Self:
-        """With a connection of its own, made on first use."""
-        pool = await asyncpg.create_pool(
-            database_url,
-            min_size=0,
-            max_size=1,
-            timeout=CALL_SECONDS_MAX,
-            command_timeout=CALL_SECONDS_MAX,
-            server_settings={"application_name": "stripe-ingest ties"},
-        )
-        return cls(pool)
 
     async def undecided(
         self, *, account: str, livemode: bool, before: datetime, limit: int
     ) -> Sequence[tuple[str, str]]:
         """See `UndecidedObjects.undecided`."""
-        with translated():
-            async with self._pool.acquire(timeout=CALL_SECONDS_MAX) as connection:
-                rows = await connection.fetch(_UNDECIDED, account, livemode, before, limit)
+        async with self._connection() as connection:
+            rows = await connection.fetch(_UNDECIDED, account, livemode, before, limit)
         return [(row["object_type"], row["object_id"]) for row in rows]
-
-    async def close(self) -> None:
-        """Give back the connection, by force where it is in use."""
-        self._pool.terminate()

@@ -10,10 +10,9 @@ import click
 import orjson
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from service.bootstrap_recovery import Recovery, recovery
-from service.commands.options import new_console, run_async, with_config
+from service.commands.options import figures_table, going_on_later, new_console, run_async, with_config
 from service.commands.times import Moment
 from service.config import Config
 from service.errors import ConfigurationError, StripePermissionMissing
@@ -53,7 +52,8 @@ def backfill(
         raise click.UsageError("give OBJECTS or --ids-from, one of them")
     if not stripe_keys(config):
         raise ConfigurationError("endpoints: none has an api_key (or api_key_file): Stripe's objects are read with one")
-    results = run_async(lambda: _backfill(config, objects, (since, until), topic, name))
+    with going_on_later():
+        results = run_async(lambda: _backfill(config, objects, (since, until), topic, name))
     if as_json:
         for source, what, counts in results:
             said = asdict(counts) if isinstance(counts, Counts) else {"refused": counts}
@@ -129,8 +129,9 @@ def _watching(what: str) -> Iterator[_Watcher]:
 
 
 def _show(results: list[Result]) -> None:
-    table = Table("account", "mode", "objects", "read", "published", "published before", "unprocessable", "gone",
-                  box=None, header_style="bold")  # fmt: skip
+    table = figures_table(
+        ("account", "mode", "objects"), ("read", "published", "published before", "unprocessable", "gone")
+    )
     for source, what, counts in results:
         head = (source.account, "live" if source.livemode else "test", what)
         if isinstance(counts, Counts):

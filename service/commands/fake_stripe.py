@@ -8,6 +8,7 @@ from itertools import count
 import click
 import orjson
 
+from service.bootstrap import stop_signals
 from service.commands.options import run_async
 from service.simulator.fake_stripe import PERMISSIONS, FakeStripe, KeyMode, serving
 from service.simulator.objects import Object
@@ -90,11 +91,12 @@ def fake_stripe(
     present = _present(seed + shops, livemode=livemode)
 
     async def served() -> None:
-        async with serving(fake, host=host, port=port) as url:
+        async with stop_signals() as stop, serving(fake, host=host, port=port) as url:
             _say(url, key, fake.account, as_json=as_json)
-            while True:
-                await asyncio.sleep(every or 3600)
-                if every:
+            stopped = asyncio.ensure_future(stop.wait())
+            while not stopped.done():
+                await asyncio.wait([stopped], timeout=every or None)
+                if not stopped.done():
                     _happen(fake, next(present), as_json=as_json)
 
     run_async(served)

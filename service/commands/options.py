@@ -3,11 +3,13 @@
 import asyncio
 import functools
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import click
 from rich.console import Console
+from rich.table import Table
 
 from service.config import checked_topic_prefix, load, load_topic_prefix
 from service.records import Topics
@@ -65,6 +67,26 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+def figures_table(names: Sequence[str], figures: Sequence[str]) -> Table:
+    """A table of columns with names, then columns with figures."""
+    table = Table(box=None, header_style="bold")
+    for name in names:
+        table.add_column(name)
+    for figure in figures:
+        table.add_column(figure, justify="right")
+    return table
+
+
+@contextmanager
+def going_on_later() -> Iterator[None]:
+    """Say on Ctrl-C that nothing of what was done is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("Interrupted. What was done is kept: run it again, and it goes on from there.", err=True)
+        raise
 
 
 def new_console() -> Console:

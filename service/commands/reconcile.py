@@ -11,10 +11,9 @@ import msgspec
 import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from service.bootstrap_recovery import Recovery, recovery
-from service.commands.options import new_console, run_async, with_config
+from service.commands.options import figures_table, going_on_later, new_console, run_async, with_config
 from service.commands.times import Duration
 from service.config import Config
 from service.errors import ConfigurationError, StripePermissionMissing
@@ -45,7 +44,8 @@ def reconcile(config: Config, since: timedelta | None, dry_run: bool, as_json: b
     lookback = since or timedelta(hours=config.reconcile.lookback_hours)
     if lookback > timedelta(days=LISTED_DAYS):
         click.echo(f"Stripe lists events for {LISTED_DAYS} days: it is begun there.", err=True)
-    outcomes = run_async(lambda: _reconcile(config, lookback, dry_run=dry_run, as_json=as_json))
+    with going_on_later():
+        outcomes = run_async(lambda: _reconcile(config, lookback, dry_run=dry_run, as_json=as_json))
     if as_json:
         for outcome in outcomes:
             click.echo(orjson.dumps(outcome.summary()))
@@ -134,8 +134,10 @@ def _watching(outcome: _Outcome, window: tuple[datetime, datetime], *, as_json: 
 
 def _show(outcomes: list[_Outcome], *, dry_run: bool) -> None:
     console = new_console()
-    table = Table("account", "mode", "listed", "received", "in flight", "not ours", "in quarantine", "missing",
-                  "pending at Stripe", box=None, header_style="bold")  # fmt: skip
+    table = figures_table(
+        ("account", "mode"),
+        ("listed", "received", "in flight", "not ours", "in quarantine", "missing", "pending at Stripe"),
+    )
     for outcome in outcomes:
         head = (outcome.source.account, "live" if outcome.source.livemode else "test")
         if outcome.report is not None:
@@ -144,7 +146,7 @@ def _show(outcomes: list[_Outcome], *, dry_run: bool) -> None:
                        found.missing.total(), found.pending)  # fmt: skip
             table.add_row(*head, *(f"{figure:,}" for figure in figures))
     console.print(table)
-    by_type = Table("missing", "events", box=None, header_style="bold")
+    by_type = figures_table(("missing",), ("events",))
     for outcome in outcomes:
         for event_type, count in sorted(outcome.report.missing.items()) if outcome.report else ():
             by_type.add_row(event_type, f"{count:,}")

@@ -178,7 +178,10 @@ async def test_a_consumer_killed_in_mid_batch_applies_every_event_once(deployed:
                 process.kill()
                 await process.wait()
                 kills += 1
-        async with consumer_process(deployed.config, "payments"), deployed.consuming("refunds", "subscriptions"):
+        async with (
+            consumer_process(deployed.config, "payments"),
+            deployed.consuming("refunds", "subscriptions", "catalog"),
+        ):
             caught_up = await until_caught_up(
                 deployed.config.kafka.bootstrap_servers,
                 deployed.config.database_url,

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -32,20 +33,11 @@ from service.simulator.fake_stripe import FakeStripe, Held, serving
 from service.simulator.objects import Object
 from service.simulator.shop import shop
 from service.simulator.stripe_sender import StripeSender, play
-from tests.support.deployment import TEST_SECRET, Deployment, deployment
+from tests.support.deployment import ROWS, TEST_SECRET, Deployment, deployment
 
 pytestmark = pytest.mark.timeout(180)
 
 ENDPOINT = EndpointConfig(name="stripe", secrets=(TEST_SECRET,))
-ROWS = {
-    "payments": "payment_id",
-    "refunds": "refund_id",
-    "subscriptions": "subscription_id",
-    "subscription_items": "subscription_item_id",
-    "invoices": "invoice_id",
-    "products": "product_id",
-    "prices": "price_id",
-}
 OF_THE_LAST_EVENT = {"last_event_id", "last_event_type", "last_event_at", "applied_at"}
 """What a row says of the event that it rests on: after a backfill that is a snapshot."""
 
@@ -329,6 +321,28 @@ async def test_a_key_that_may_not_read_events_is_told_what_it_needs(one: Deploym
     assert "event_read" in reconciled.said
     assert "reconcile.api_key_file" in reconciled.said
     assert "charge_read" in backfilled.said
+
+
+async def test_ctrl_c_keeps_what_was_done_and_says_so(one: Deployment) -> None:
+    events = [event for event in crowd(20) if event["type"].startswith("payment_intent.")]
+    async with stripe_with(events) as (fake, url):
+        commands = Commands(one, url, fake.new_key("test"))
+        held = Held()
+        fake.trouble.next(held, after=1, path="/v1/events")
+        process = await commands.start("reconcile", "--since", "30d")
+        async with asyncio.timeout(60):
+            await held.reached.wait()
+        process.send_signal(signal.SIGINT)
+        _, said = await process.communicate()
+        held.release.set()
+        fake.trouble.clear()
+
+        again = await commands.run("reconcile", "--since", "30d", "--json")
+
+    assert process.returncode == 130
+    assert b"run it again" in said
+    assert again.code == 0
+    assert again.lines[-1]["listed"] == len(events) - 100
 
 
 async def test_a_receiver_with_a_key_finds_what_it_missed_by_itself(one: Deployment) -> None:

@@ -13,20 +13,11 @@ from service.local.kafka import LocalKafka
 from service.simulator.objects import Object
 from service.simulator.shop import STORY_SPAN, Story, deliveries, shop
 from service.simulator.stripe_sender import Answer, Report, StripeSender, play
-from tests.support.deployment import TEST_SECRET, Deployment, deployment
+from tests.support.deployment import ROWS, TEST_SECRET, Deployment, deployment
 
 pytestmark = pytest.mark.timeout(300)
 
 START = datetime(2026, 11, 20, 10, 0, tzinfo=UTC) - STORY_SPAN
-TABLES = {
-    "payments": "payment_id",
-    "refunds": "refund_id",
-    "subscriptions": "subscription_id",
-    "subscription_items": "subscription_item_id",
-    "invoices": "invoice_id",
-    "products": "product_id",
-    "prices": "price_id",
-}
 
 
 async def played(deployed: Deployment, arriving: Sequence[Object]) -> Report:
@@ -50,7 +41,7 @@ async def rows(deployed: Deployment) -> Mapping[str, Mapping[str, Mapping[str, A
                 row[key]: {name: value for name, value in row.items() if name != "applied_at"}
                 for row in await connection.fetch(f"SELECT * FROM {table} ORDER BY {key}")
             }
-            for table, key in TABLES.items()
+            for table, key in ROWS.items()
         }
     finally:
         await connection.close()

@@ -22,6 +22,17 @@ from service.events import Secret
 from service.projections import PROJECTIONS
 from service.records import Topics
 
+ROWS = {
+    "payments": "payment_id",
+    "refunds": "refund_id",
+    "subscriptions": "subscription_id",
+    "subscription_items": "subscription_item_id",
+    "invoices": "invoice_id",
+    "products": "product_id",
+    "prices": "price_id",
+}
+"""Every table of rows, and the column with its id."""
+
 LIVE_SECRET = Secret("whsec_live_0123456789abcdef")
 TEST_SECRET = Secret("whsec_test_0123456789abcdef")
 ENDPOINTS = (

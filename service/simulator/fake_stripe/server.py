@@ -23,6 +23,7 @@ from service.simulator.objects import API_VERSION
 BODY_BYTES_MAX: Final = 256 * 1024
 IDEMPOTENCY_KEYS_MAX: Final = 10_000
 HELD_SECONDS_MAX: Final = 600.0
+CANCEL_SECONDS: Final = 0.5
 _JSON: Final = "application/json"
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -52,8 +53,10 @@ async def serving(fake: FakeStripe, *, host: str = "127.0.0.1", port: int = 0) -
         await web.TCPSite(runner, host, port).start()
         yield f"http://{host}:{runner.addresses[0][1]}"
     finally:
-        delivering.cancel()
-        await asyncio.wait({delivering})
+        while not delivering.done():
+            # Again and again: where a request's own time-out runs out at this moment, a cancellation may be lost to it.
+            delivering.cancel()
+            await asyncio.wait({delivering}, timeout=CANCEL_SECONDS)
         await runner.cleanup()
         if not delivering.cancelled():
             # It ends only when it is cancelled: what else ended it must not go unseen.
