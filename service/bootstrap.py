@@ -153,13 +153,19 @@ async def receiver(config: Config, beside: Companion) -> AsyncIterator[str]:
 
         admin = await serve_admin(build_admin(metrics_registry, problems), config.admin.host, config.admin.port)
         stack.push_async_callback(admin.cleanup)
-        url = await stack.enter_async_context(_public_listener(public, config))
         companion = asyncio.create_task(beside(config, metrics_registry), name="beside-the-receiver")
+        stack.push_async_callback(_end, companion, config.receiver.shutdown_timeout_seconds)
+        url = await stack.enter_async_context(_public_listener(public, config))
         try:
             yield url
         finally:
-            companion.cancel()
-            await asyncio.wait([companion])
+            companion.cancel()  # what it still has to tidy up must not keep the receiver from draining
+
+
+async def _end(task: asyncio.Task[None], seconds: float) -> None:
+    if not task.cancelling():  # a second time would cut its tidying up short
+        task.cancel()
+    await asyncio.wait([task], timeout=seconds)
 
 
 @asynccontextmanager

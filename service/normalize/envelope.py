@@ -59,10 +59,9 @@ def normalize(event: KnownEvent, redaction: Redaction | None = None) -> Event | 
     With a `redaction` the event and its `raw` are made of the redacted tree; an `Unprocessable` has the body as it is.
     """
     event_id: str | None = None
-    event_type: str | None = None
+    tree: Tree = NOTHING
     try:
         tree = _envelope(event.body)
-        event_type = _well_formed_type(tree)
         event_id = _event_id(tree)
         _check_structure(event.body)
         raw = event.body
@@ -79,7 +78,7 @@ def normalize(event: KnownEvent, redaction: Redaction | None = None) -> Event | 
             endpoint=event.endpoint,
             body=event.body,
             received_at=_milliseconds(event.received_at),
-            event_type=event_type,
+            event_type=_well_formed_type(tree),
         )
 
 

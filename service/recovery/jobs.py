@@ -11,7 +11,8 @@ from service.errors import IngestError
 from service.ports import JobStore
 
 LEASE_SECONDS: Final = 180.0
-"""Longer than a page may take: its reading, and the patience for what is published of it."""
+"""Longer than publishing a page may take. Where Stripe wants minutes of quiet another process may take over meanwhile,
+which then does some of the work twice, and no harm."""
 
 P = TypeVar("P", bound=msgspec.Struct)
 

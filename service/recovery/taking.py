@@ -12,7 +12,7 @@ from service.receiver.ingest import Ingest, Taken, take
 AT_ONCE_MAX: Final = 32
 ATTEMPT_SECONDS: Final = 8.0
 PATIENCE_SECONDS: Final = 60.0
-"""For how long an event is tried again while the broker or the dedupe store is away."""
+"""For how long all of them together are tried again while the broker or the dedupe store is away."""
 BACKOFF_SECONDS_MIN: Final = 0.1
 BACKOFF_SECONDS_MAX: Final = 5.0
 
@@ -30,11 +30,11 @@ async def take_all(
     duplicates the next time.
     """
     slots = asyncio.Semaphore(AT_ONCE_MAX)
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + PATIENCE_SECONDS
 
     async def insist(body: TrustedEvent) -> Taken:
-        loop = asyncio.get_running_loop()
         async with slots:
-            give_up_at = loop.time() + PATIENCE_SECONDS
             ceiling = BACKOFF_SECONDS_MIN
             while True:
                 try:

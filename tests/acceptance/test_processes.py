@@ -12,6 +12,7 @@ import aiohttp
 import orjson
 import pytest
 
+from service import bootstrap
 from service.local.ports import free_port
 from service.signature import sign
 from service.simulator.events import sample
@@ -156,3 +157,31 @@ async def test_a_port_that_is_taken_is_said(deployed: Deployment) -> None:
         assert await refused.wait() == 2
 
     assert b"receiver.host, receiver.port: cannot listen there" in said
+
+
+async def test_a_receiver_drains_before_what_runs_beside_it_has_ended(deployed: Deployment) -> None:
+    began, refused = asyncio.Event(), asyncio.Event()
+    urls: list[str] = []
+
+    async def beside(*_: object) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await eventually(closed, what="the receiver takes nothing any more")
+            refused.set()
+
+    async def closed() -> bool:
+        host, _, port = urls[0].removeprefix("http://").rpartition(":")
+        try:
+            _, writer = await asyncio.open_connection(host, int(port))
+        except ConnectionError:
+            return True
+        writer.close()
+        return False
+
+    async with bootstrap.receiver(deployed.config, beside) as url:
+        urls.append(url)
+        await began.wait()
+
+    assert refused.is_set()

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -297,10 +297,9 @@ async def test_a_missing_permission_is_a_permission_error_that_names_it(
             with pytest.raises(stripe.PermissionError, match=rf"\('{permission}'\) permissions on this key") as refused:
                 await call(client)
         async with client_of(url, fake.new_key(permissions={permission})) as client:
-            try:
+            # Whatever else is wrong with the call: a PermissionError is none of these.
+            with suppress(stripe.InvalidRequestError, stripe.APIError):
                 await call(client)
-            except stripe.StripeError as other:
-                assert not isinstance(other, stripe.PermissionError)  # noqa: PT017 -- or none at all
 
     assert refused.value.http_status == 403
     assert code_of(refused.value) == "more_permissions_required"

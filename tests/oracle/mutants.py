@@ -10,7 +10,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType
 from typing import Any, Final
 
 PACKAGE: Final = "service.normalize"
@@ -79,12 +79,7 @@ class _Finder(MetaPathFinder):
     def __init__(self, codes: Mapping[str, tuple[Path, CodeType]]) -> None:
         self._codes = codes
 
-    def find_spec(
-        self,
-        name: str,
-        path: object = None,  # noqa: ARG002 -- the finder's own signature
-        target: ModuleType | None = None,  # noqa: ARG002
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
         if name not in self._codes:
             return None
         file, code = self._codes[name]

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from service.adapters.memory_kafka import MemoryKafka
 from service.consumer.loop import Consumer, ConsumerLimits
+from service.errors import IngestError
 from service.events import Endpoint, Secret
 from service.projections import PROJECTIONS
 from service.receiver.dedupe import Deduplicator
@@ -263,7 +264,6 @@ class ConsumerProcess(_Process):
         super().__init__(name, platform)
         self.projection = projection
         self.group = TOPICS.group(projection)
-        self.failures: list[str] = []
         self.source: SimulatedSource
         self._stop: asyncio.Event
         self._running: asyncio.Task[None]
@@ -299,15 +299,20 @@ class ConsumerProcess(_Process):
             jitter=site.chaos.chance.uniform,
         )
         self._running = asyncio.create_task(self._supervised(consumer, self._stop))
+        self._running.add_done_callback(self._ended)
 
     async def _supervised(self, consumer: Consumer, stop: asyncio.Event) -> None:
         """Run it; where it gives up, the process ends and is started anew."""
         try:
             await consumer.run(stop)
-        except Exception as failure:  # noqa: BLE001 - whatever it was, a supervisor restarts it
-            self.failures.append(type(failure).__name__)
+        except IngestError as failure:
+            # Raised on purpose: a supervisor restarts it.
             self.site.history.tell(self.name, f"gives up: {failure!r}")
             self.crash()
+
+    def _ended(self, running: asyncio.Task[None]) -> None:
+        if not running.cancelled() and (failure := running.exception()) is not None:
+            self.site.history.overdue.append(f"{self.name} failed in a way nobody foresaw: {failure!r}")
 
     def end(self) -> None:
         """The group notices when the session has timed out."""
