@@ -16,7 +16,7 @@ from service.adapters.kafka_topics import ChangeKind
 from service.bootstrap_recovery import keep_reconciled
 from service.commands.backfill import backfill
 from service.commands.fake_stripe import fake_stripe
-from service.commands.options import new_console, run_async, with_config, with_topics
+from service.commands.options import new_console, run_async, with_config, with_given_config, with_topics
 from service.commands.rebuild import rebuild
 from service.commands.reconcile import reconcile
 from service.commands.redrive import dead_letter_group, quarantine_group
@@ -57,6 +57,7 @@ INITIAL_CONFIGURATION: Final = """\
 # answer_timeout_seconds = 8.0      # from the request to its answer, whatever Kafka does
 # tolerance_seconds = 300           # how old, or how far in the future, a signature may be
 # allow_ips = "any"                 # or "stripe", or addresses and networks: ["10.0.0.0/8"]
+# public_url = "https://hooks.example.com"      # where Stripe reaches it; for `endpoints apply`
 
 [admin]
 # host = "127.0.0.1"
@@ -98,6 +99,11 @@ url_file = "/run/secrets/database-url"      # postgresql://user:password@host:54
 [stripe]
 # requests_per_second = 20.0        # by one key; Stripe allows 100 in live mode, 25 in test mode, to all of yours
 # api_base = "https://api.stripe.com"
+# watch_interval_seconds = 900      # how often receivers with a key look at the endpoints at Stripe; 0: only when asked
+
+[secrets]
+# store = "/var/lib/stripe-ingest/secrets.json" # signing secrets and API keys that are not in this file; 0600
+# key_file = "/run/secrets/store-key"           # encrypts the store: `stripe-ingest secrets key`; older keys below it
 
 [[endpoints]]
 name = "shop"                       # => POST /webhooks/shop
@@ -107,7 +113,10 @@ secrets_file = "/run/secrets/stripe-webhook-secret"   # whsec_…, several while
 # account = "acct_…"
 # connect = false
 # events = ["payment_intent.succeeded", "charge.refunded"]   # what it is registered for at Stripe
-# api_key_file = "/run/secrets/stripe-api-key"   # sk_… or rk_…; for reading Stripe's API, never for receiving
+# api_key_file = "/run/secrets/stripe-api-key"   # sk_… or rk_…; for Stripe's API, never for receiving
+# api_version = "2026-10-28.endive" # what `endpoints apply` registers it with; Stripe never changes it afterwards
+# url = "https://shop.example.com/hook"          # where that is not receiver.public_url and the path
+# permissions = ["payment_intent_write"]         # what else the key is there for; `keys check` looks
 """
 
 
@@ -243,7 +252,7 @@ def events_list(
     "--admin-port", default=9090, show_default=True, help="The receiver's admin side; consumers come after it."
 )
 @click.option("--simulate", is_flag=True, help="Play a shop's life once, on a fresh data folder.")
-@with_config
+@with_given_config
 def up(config: Config, data: str, port: int, admin_port: int, simulate: bool) -> None:
     """Run everything on this machine: Kafka, Postgres, the receiver and the consumers. Needs the extra `local`."""
     data_dir = Path(data)

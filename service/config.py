@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from service.credentials.book import Credentials
+from service.credentials.file import CredentialsFile
 from service.errors import ConfigurationError
 from service.events import Endpoint, Mode, Secret
 from service.redaction import Redaction, RedactionKeys, Sealing, parse_paths
@@ -59,6 +61,8 @@ class ReceiverConfig(_Section, frozen=True, kw_only=True):
     tolerance_seconds: Annotated[int, Meta(ge=30, le=900)] = 300
     shutdown_timeout_seconds: Annotated[float, Meta(ge=1, le=300)] = 15.0
     allow_ips: str | tuple[str, ...] = "any"
+    public_url: str | None = None
+    """Where Stripe reaches the endpoints' paths, such as https://hooks.example.com; only `endpoints` reads it."""
 
 
 class AdminConfig(_Section, frozen=True, kw_only=True):
@@ -121,6 +125,20 @@ class StripeConfig(_Section, frozen=True, kw_only=True):
 
     api_base: str = "https://api.stripe.com"
     requests_per_second: Annotated[float, Meta(ge=0.1, le=100)] = 20.0  # by one key; leaves the shop its share
+    watch_interval_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 900  # the endpoints at Stripe; 0: not at all
+
+
+class SecretsConfig(_Section, frozen=True, kw_only=True):
+    """`[secrets]`: the store of signing secrets and API keys; encrypted where there is a `key`, 0600 in any case."""
+
+    store: str | None = None
+    key: Secret | None = None
+
+    def file(self) -> CredentialsFile | None:
+        """The store, where one is configured. Raises `ConfigurationError` for a key that is none."""
+        if self.store is None:
+            return None
+        return CredentialsFile(Path(self.store), self.key)
 
 
 class ReconcileConfig(_Section, frozen=True, kw_only=True):
@@ -150,6 +168,12 @@ class EndpointConfig(_Section, frozen=True, kw_only=True):
     secrets: tuple[Secret, ...] = ()
     events: tuple[str, ...] = ()
     api_key: Secret | None = None
+    url: str | None = None
+    """Where Stripe reaches it, where that is not `receiver.public_url` and its path."""
+    api_version: str | None = None
+    """What Stripe renders its events in; to be chosen once, when it is registered."""
+    permissions: tuple[str, ...] = ()
+    """What else its `api_key` is there for (`payment_intent_write`, …): `keys check` looks whether it has them."""
 
     def endpoint(self) -> Endpoint:
         """The endpoint as the receiver needs it."""
@@ -175,6 +199,7 @@ class Config(_Section, frozen=True, kw_only=True):
     consumer: ConsumerConfig = ConsumerConfig()
     stripe: StripeConfig = StripeConfig()
     reconcile: ReconcileConfig = ReconcileConfig()
+    secrets: SecretsConfig = SecretsConfig()
     logging: LoggingConfig = LoggingConfig()
     endpoints: tuple[EndpointConfig, ...] = ()
 
@@ -225,7 +250,33 @@ class Config(_Section, frozen=True, kw_only=True):
 
 
 def load(path: str | None, environment: Mapping[str, str]) -> Config:
-    """Read the configuration. Raises `ConfigurationError` with one message that names the key."""
+    """The configuration with what the secret store adds. Raises `ConfigurationError` with one message."""
+    given = load_given(path, environment)
+    store = given.secrets.file()
+    config = given if store is None else with_stored(given, store.read())
+    _check_secrets(config)
+    return config
+
+
+def with_stored(given: Config, credentials: Credentials) -> Config:
+    """A configuration with the credentials of its endpoints; what it says itself, it keeps."""
+
+    def completed(endpoint: EndpointConfig) -> EndpointConfig:
+        stored = credentials.of(endpoint.name)
+        return msgspec.structs.replace(
+            endpoint,
+            secrets=endpoint.secrets or tuple(each.value for each in stored.signing),
+            api_key=endpoint.api_key or stored.api_key,
+        )
+
+    return msgspec.structs.replace(given, endpoints=tuple(map(completed, given.endpoints)))
+
+
+def load_given(path: str | None, environment: Mapping[str, str]) -> Config:
+    """The configuration as file and environment have it, without the secret store.
+
+    Raises `ConfigurationError` with one message that names the key.
+    """
     tree = _read_file(path, environment)
     _apply_environment(tree, environment)
     _apply_single_endpoint(tree, environment)
@@ -337,6 +388,7 @@ def _read_secret_files(tree: dict[str, Any]) -> None:
         ("dedupe", tree.get("dedupe"), "url", False),
         ("kafka", kafka, "redact_key", False),
         ("reconcile", tree.get("reconcile"), "api_key", False),
+        ("secrets", tree.get("secrets"), "key", False),
         ("kafka.security", kafka.get("security") if isinstance(kafka, dict) else None, "password", False),
     ]
     for index, endpoint in enumerate(endpoints if isinstance(endpoints, list) else ()):
@@ -407,6 +459,8 @@ def _check(config: Config) -> None:
         )
     allowed_networks(config.receiver.allow_ips)
     _check_api_base(config.stripe.api_base)
+    if config.secrets.key is not None and config.secrets.store is None:
+        raise ConfigurationError("secrets.store: is needed beside secrets.key: the file that it encrypts")
     _check_endpoints(config.endpoints)
 
 
@@ -450,14 +504,21 @@ def _check_endpoints(endpoints: tuple[EndpointConfig, ...]) -> None:
             raise ConfigurationError(f"{where}.path: {path} is taken by another endpoint")
         if endpoint.mode is None and not endpoint.connect:
             raise ConfigurationError(f"{where}.mode: is needed; allowed are " + ", ".join(get_args(Mode)))
-        if not endpoint.secrets:
-            # Verifying against no secret, or an empty one, is verifying nothing: anyone can sign with it.
-            raise ConfigurationError(f"{where}.secrets: at least one signing secret (whsec_…) is needed")
         for secret in endpoint.secrets:
             if not re.fullmatch(r"whsec_\S+", secret.value):
                 raise ConfigurationError(f"{where}.secrets: a signing secret begins with whsec_ and has no blanks")
         names.add(endpoint.name)
         paths.add(path)
+
+
+def _check_secrets(config: Config) -> None:
+    for index, endpoint in enumerate(config.endpoints):
+        if not endpoint.secrets and config.secrets.store is None:
+            # Verifying against no secret, or an empty one, is verifying nothing: anyone can sign with it.
+            raise ConfigurationError(
+                f"endpoints[{index}] ({endpoint.name}).secrets: at least one signing secret (whsec_…) is needed,"
+                " or secrets.store, where `endpoints apply` puts it"
+            )
 
 
 IPNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -38,6 +38,8 @@
         ├── StripePermissionMissing 403: exit 1
         ├── StripeObjectMissing     404: exit 1
         └── StripeRequestRefused    any other 4xx: exit 1
+            ├── WebhookEndpointsFull
+            └── SecretNotTold
 
 No message carries a secret, a signature or any part of a payload.
 """
@@ -297,3 +299,15 @@ class StripeRequestRefused(StripeApiError):
     """Stripe refused the request itself; asking again would give the same."""
 
     tag = "stripe_request_refused"
+
+
+class WebhookEndpointsFull(StripeRequestRefused):
+    """The account has as many webhook endpoints in this mode as Stripe allows."""
+
+    tag = "webhook_endpoints_full"
+
+
+class SecretNotTold(StripeRequestRefused):
+    """A webhook endpoint is there whose signing secret Stripe has not shown, and will not: a person must look it up."""
+
+    tag = "secret_not_told"

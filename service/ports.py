@@ -1,10 +1,12 @@
 """What the use cases need of the world, in their own words. Each port has one contract suite in tests/contracts."""
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, Protocol, TypeAlias
 
+from service.credentials.book import Credentials, WebhookEndpointParams
 from service.events import (
     ClaimKey,
     ClaimState,
@@ -14,6 +16,7 @@ from service.events import (
     Partition,
     Position,
     Record,
+    Secret,
 )
 from service.projections.differences import Difference
 from service.projections.model import ObjectKey
@@ -379,4 +382,82 @@ class RebuildStore(Protocol):
 
     async def close(self) -> None:
         """Give back the connection."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEndpoint:
+    """A webhook endpoint as Stripe has it. Whether it takes connected accounts' events Stripe does not show."""
+
+    id: str
+    url: str
+    enabled_events: tuple[str, ...]
+    api_version: str | None
+    """What its events are rendered in; None follows the account's default."""
+    enabled: bool
+    created_at: datetime
+    description: str | None
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedWebhookEndpoint:
+    """A webhook endpoint that has just been made, with what Stripe shows once."""
+
+    endpoint: WebhookEndpoint
+    secret: Secret
+
+
+class WebhookEndpoints(Protocol):
+    """The webhook endpoints of one Stripe account in one mode, with one API key.
+
+    All calls raise as those of `StripeReader` do; what Stripe says of a refused request is in the message of
+    `StripeRequestRefused`, since it quotes nothing but what we sent.
+    """
+
+    async def all(self) -> Sequence[WebhookEndpoint]:
+        """Every one of them, the newest first: 16 at most, by Stripe's limit."""
+        ...
+
+    async def create(self, params: WebhookEndpointParams, *, idempotency_key: str) -> CreatedWebhookEndpoint:
+        """Make one; the same call with the same key gives the same one again, its secret too.
+
+        Raises `WebhookEndpointsFull` where Stripe's limit is reached, `SecretNotTold` where the answer has no secret.
+        """
+        ...
+
+    async def update(
+        self,
+        endpoint_id: str,
+        *,
+        url: str | None = None,
+        enabled_events: Sequence[str] | None = None,
+        enabled: bool | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> WebhookEndpoint:
+        """Change what is given, and leave the rest. The API version cannot be changed."""
+        ...
+
+    async def delete(self, endpoint_id: str) -> None:
+        """Remove one for good; one that is gone already is."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections."""
+        ...
+
+
+class CredentialStore(Protocol):
+    """Where the credentials of endpoints are kept. Raises `ConfigurationError` for what cannot be used."""
+
+    def read(self) -> Credentials:
+        """What is kept."""
+        ...
+
+    def write(self, credentials: Credentials) -> None:
+        """Keep this instead; it is safe when this returns."""
+        ...
+
+    def held(self) -> AbstractContextManager[None]:
+        """Be the only one to change it. Raises `JobHeld` where somebody else is."""
         ...

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from service.config import checked_topic_prefix, load, load_topic_prefix
+from service.config import Config, checked_topic_prefix, load, load_given, load_topic_prefix
 from service.records import Topics
 from service.telemetry.logging import configure
 
@@ -31,11 +31,25 @@ def with_config(command: Command) -> Command:
     @_config_option
     @functools.wraps(command)
     def run(config_path: str | None, **options: Any) -> Any:
-        config = load(config_path, os.environ)
-        configure(config.logging.format, config.logging.level)
-        return command(config, **options)
+        return _configured(command, load(config_path, os.environ), options)
 
     return run
+
+
+def with_given_config(command: Command) -> Command:
+    """Add `--config` and hand the command the configuration without what the secret store adds to it."""
+
+    @_config_option
+    @functools.wraps(command)
+    def run(config_path: str | None, **options: Any) -> Any:
+        return _configured(command, load_given(config_path, os.environ), options)
+
+    return run
+
+
+def _configured(command: Command, config: Config, options: Mapping[str, Any]) -> Any:
+    configure(config.logging.format, config.logging.level)
+    return command(config, **options)
 
 
 def with_topics(command: Command) -> Command:

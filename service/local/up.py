@@ -32,7 +32,10 @@ CONCURRENCY: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """What `up` was asked for. `given` is the user's own configuration: its endpoints are served."""
+    """What `up` was asked for. `given` is the user's own configuration: its endpoints are served.
+
+    What the secret store adds to it is not in it: the stack's processes read the store for themselves.
+    """
 
     options: StackOptions
     given: Config
@@ -117,6 +120,10 @@ class Up:
             database=replace(given.database, url=Secret(stack.database_url)),
             # Asked for, a command here reads the account all the same; a local stack does not by itself.
             reconcile=replace(given.reconcile, interval_seconds=0),
+            stripe=replace(given.stripe, watch_interval_seconds=0),
+            secrets=replace(given.secrets, store=str(Path(given.secrets.store).absolute()))
+            if given.secrets.store
+            else given.secrets,
             endpoints=self._endpoints(),
         )
 

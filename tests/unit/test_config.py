@@ -178,7 +178,7 @@ def test_the_first_configuration_shows_the_settings_of_reading_stripe_with_their
 ) -> None:
     key = tmp_path / "stripe-events-key"
     key.write_text("rk_test_1", encoding="utf-8")
-    shown = INITIAL_CONFIGURATION.partition("[reconcile]")[2].partition("[[endpoints]]")[0]
+    shown = INITIAL_CONFIGURATION.partition("[reconcile]")[2].partition("[secrets]")[0]
     assert "# api_key_file = " in shown
 
     settings = "[reconcile]" + shown.replace("\n# ", "\n").replace("/run/secrets/stripe-events-key", str(key))

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import asdict, replace
 from rich.console import Console
 
-from service.config import Config, allowed_networks, load
+from service.config import Config, allowed_networks, load_given
 from service.events import Secret
 from service.local.stack import Stack, StackOptions
 from service.local.up import Up, _toml
@@ -33,6 +33,7 @@ answer_timeout_seconds = 2.5
 tolerance_seconds = 600
 shutdown_timeout_seconds = 3.5
 allow_ips = ["stripe", "10.0.0.0/8"]
+public_url = "https://hooks.example.com"
 
 [admin]
 host = "10.1.1.1"
@@ -66,6 +67,7 @@ dead_letter_limit = 7
 [stripe]
 api_base = "https://stripe.example.com"
 requests_per_second = 7.5
+watch_interval_seconds = 30
 
 [reconcile]
 api_key = "rk_test_of_the_events"
@@ -75,6 +77,10 @@ grace_seconds = 30
 
 [database]
 url = "postgresql://production.invalid/payments"
+
+[secrets]
+store = "/var/lib/stripe-ingest/secrets.json"
+key = "a key"
 
 [logging]
 level = "debug"
@@ -88,6 +94,9 @@ connect = true
 secrets = ["whsec_a", 'whsec_"\\']
 events = ["charge.succeeded"]
 api_key = "sk_live_x"
+url = "https://shop.example.com/hook"
+api_version = "2020-08-27"
+permissions = ["payment_intent_write"]
 
 [[endpoints]]
 name = "test"
@@ -99,10 +108,10 @@ secrets = ["whsec_t"]
 def written(tmp_path: Path, given: str) -> tuple[Config, Config]:
     """The configuration that is given, and the one that the stack's processes then read."""
     (tmp_path / "given.toml").write_text(given, encoding="utf-8")
-    config = load(str(tmp_path / "given.toml"), {})
+    config = load_given(str(tmp_path / "given.toml"), {})
     up = Up(StackOptions(data_dir=tmp_path), config, simulate=False, console=Console(file=io.StringIO()))
     (tmp_path / "written.toml").write_text(_toml(up._settings(STACK)), encoding="utf-8")
-    return config, load(str(tmp_path / "written.toml"), {})
+    return config, load_given(str(tmp_path / "written.toml"), {})
 
 
 def plain(value: Any) -> Any:
@@ -133,7 +142,7 @@ def test_all_but_addresses_is_as_it_was_given(tmp_path: Path) -> None:
         "receiver.host", "receiver.port", "receiver.workers", "receiver.allow_ips", "admin.host", "admin.port",
         "kafka.bootstrap_servers", "kafka.replication_factor", "kafka.min_insync_replicas", "kafka.security.protocol",
         "kafka.security.username", "kafka.security.password", "dedupe.url", "database.url",
-        "reconcile.interval_seconds",
+        "reconcile.interval_seconds", "stripe.watch_interval_seconds",
     }  # fmt: skip
     assert "production" not in (tmp_path / "written.toml").read_text("utf-8")
 
