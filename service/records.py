@@ -158,6 +158,8 @@ def encode(
         headers.append(("ce_subject", event.object_id.encode()))
     if event.api_version is not None:
         headers.append(("stripe_api_version", event.api_version.encode()))
+    if event.context is not None:
+        headers.append(("stripe_context", event.context.encode()))
     if event.snapshot_event is not None:
         headers.append(("snapshot_event", event.snapshot_event.encode()))
     return Record(
@@ -320,6 +322,11 @@ def replayed(letter: DeadLetter) -> Record:
         value=letter.record.value or b"",
         headers=(*kept, *((name, value.encode()) for name, value in ours.items())),
     )
+
+
+def was_replayed(record: ConsumedRecord) -> bool:
+    """Whether a record is a dead letter that was put back onto its topic."""
+    return any(name == REPLAY_GROUP for name, _ in record.headers)
 
 
 def decode_for(record: ConsumedRecord, *, consumer_group: str) -> ConsumedEvent | InvalidRecord | PassedOver:

@@ -220,6 +220,11 @@ _EVENT_HEADERS: Final[Mapping[str, Json]] = {
         "examples": ["2020-08-27"],
         "required": False,
     },
+    "stripe_context": {
+        "description": "On events that say it: the way to the account from whoever the endpoint belongs to.",
+        "examples": ["org_6SA2BcdFGH/acct_1Nv0FGQ9RKHgCVdK"],
+        "required": False,
+    },
     "snapshot_event": {
         "description": "On thin events whose body names it: the id of the snapshot event that is its twin.",
         "examples": ["evt_1MqqbKLt4dXK03v5"],

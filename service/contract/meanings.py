@@ -17,6 +17,7 @@ _BY_NAME: Final[Mapping[str, str]] = {
     "event_type": "Stripe's event type, such as `payment_intent.succeeded`. An open set.",
     "livemode": "True for live mode, false for test mode and sandboxes.",
     "endpoint": "The name of the webhook endpoint that received the event.",
+    "context": "The way to the account from whoever the endpoint belongs to, where the event says it.",
     "api_version": "The Stripe API version that rendered the event; null for a thin event. Nothing here depends on it.",
     "request_id": "The id of the API request that caused the event; null where Stripe acted by itself.",
     "idempotency_key": "The idempotency key of that request.",

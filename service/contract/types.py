@@ -413,7 +413,8 @@ NO_RAW: Final = msgspec.Raw(b"null")
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """One normalized Stripe event: the value of one record.
 
-    `account` is never null: the event's, else the endpoint's configured account, else "default".
+    `account` is never null: the event's, else the endpoint's configured account, else "default". `context` is the way
+    to it from whoever the endpoint belongs to, as an organization's endpoint tells it: `org_…/acct_…`.
     `created_at` is Stripe's, in whole seconds (a thin event's in milliseconds); `received_at` is ours, in milliseconds.
     `snapshot_event` is the id of the snapshot event that a thin one says is its twin.
     `previous` holds the normalized fields that changed, with their old values as they stand on the wire.
@@ -426,6 +427,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     event_id: str
     event_type: str
     account: str
+    context: str | None = None
     livemode: bool
     endpoint: str
     created_at: Moment

@@ -15,7 +15,7 @@ from service.events import Endpoint, KnownEvent, QuarantineReason, Unprocessable
 from service.normalize.event_types import category_of
 from service.normalize.objects import OBJECT_TYPE, NormalizedObject, normalize_object, spelled
 from service.normalize.previous import previous
-from service.normalize.shapes import NOTHING, Malformed, Tree, account_id, optional_identity, timestamp
+from service.normalize.shapes import NOTHING, Malformed, Tree, account_id, context_path, optional_identity, timestamp
 from service.redaction import Redaction, TooManyHashes
 
 SNAPSHOT: Final = "event"
@@ -144,6 +144,7 @@ def _snapshot(event: KnownEvent, tree: Tree, event_id: str, raw: msgspec.Raw) ->
         event_id=event_id,
         event_type=event_type,
         account=account,
+        context=context_path(tree),
         livemode=livemode,
         endpoint=event.endpoint.name,
         created_at=created_at,
@@ -179,6 +180,7 @@ def _thin(event: KnownEvent, tree: Tree, event_id: str, raw: msgspec.Raw) -> Eve
         event_id=event_id,
         event_type=event_type,
         account=account,
+        context=context_path(tree),
         livemode=livemode,
         endpoint=event.endpoint.name,
         created_at=created_at,

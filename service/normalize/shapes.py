@@ -36,6 +36,7 @@ _SECONDS_MAX: Final = 253_402_300_799
 """The end of the year 9999, the last that a datetime can hold."""
 _DIGITS: Final = re.compile(r"-?[0-9]{1,18}")
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9_]{1,255}")
+_CONTEXT: Final = re.compile(r"(?=.{1,1024}\Z)[A-Za-z0-9_]+(?:/[A-Za-z0-9_]+)*")
 
 
 class Malformed(ValueError):
@@ -242,6 +243,12 @@ def account_id(tree: Tree) -> str | None:
     if type(value) is str and _ACCOUNT.fullmatch(value):
         return value
     raise Malformed("account")
+
+
+def context_path(tree: Tree) -> str | None:
+    """The event's `context`, where it can be one: it goes into a header, and refuses nothing."""
+    value = tree.get("context")
+    return value if type(value) is str and _CONTEXT.fullmatch(value) else None
 
 
 def _account_of_context(context: object) -> str | None:

@@ -350,7 +350,8 @@ async def test_a_cluster_whose_addresses_have_all_changed_is_found_by_the_bootst
 
         await harness.publish(b"after")
 
-        assert [consumed.value for consumed in await harness.log()] == [b"before", b"after"]
+        # A producer that is given up while a record waits for its ack sends it again by the next one: once at least.
+        assert list(dict.fromkeys(consumed.value for consumed in await harness.log())) == [b"before", b"after"]
 
 
 async def test_closing_lets_what_is_on_its_way_arrive_and_takes_nothing_more(harness: KafkaPublisherHarness) -> None:

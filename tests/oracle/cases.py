@@ -145,6 +145,7 @@ CASES: Final[Mapping[str, Node]] = {
     "request, a bare id": _charge() | {"request": "req_7"},
     "request, automatic": _charge() | {"request": None},
     "connected account": _charge() | {"account": "acct_7"},
+    "an organization's account": _charge() | {"context": "org_1/acct_7"},
     "connected account, by its old name": _charge() | {"user_id": "acct_7"},
     "thin": _thin(),
     "thin, of nothing": {name: value for name, value in _thin().items() if name != "related_object"},

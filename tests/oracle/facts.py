@@ -709,6 +709,7 @@ ENVELOPE: Final[Table] = {
     "event_id": reference("id"),
     "event_type": text("type"),
     "account": reference("account", "user_id", told(account_of_context, "context", example=("org_1/acct_1",))),
+    "context": text("context"),
     "livemode": flag("livemode"),
     "created_at": moment("created"),
     "api_version": text("api_version"),

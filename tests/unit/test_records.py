@@ -83,6 +83,7 @@ def test_the_value_is_the_published_contract() -> None:
         "event_id": "evt_1",
         "event_type": "payment_intent.succeeded",
         "account": "default",
+        "context": None,
         "livemode": True,
         "endpoint": "shop",
         "created_at": "2026-11-20T10:00:00Z",

@@ -150,7 +150,9 @@ def replayed_of(letter: Record) -> Record:
 
 
 SEALING = Sealing(RedactionKeys.of(base64.b64encode(b"k" * 32).decode()))
-THIN = event("other", Other(), api_version=None, object_id=None, snapshot_event="evt_2")
+THIN = event(
+    "other", Other(), api_version=None, object_id=None, snapshot_event="evt_2", context="org_1/acct_1", account="acct_1"
+)
 WITH_HEADERS = {
     "EventHeaders": [record(event("charge")), record(THIN), replayed_of(lettered(record(event("charge"))))],
     "QuarantineHeaders": [

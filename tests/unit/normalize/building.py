@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 import orjson
 
 from service.contract import Data, Event
-from service.events import Endpoint, Mode, Secret, Unprocessable, VerifiedEvent
+from service.events import Endpoint, Mode, Record, Secret, Unprocessable, VerifiedEvent
 from service.normalize import normalize
+from service.records import Topics, encode
 
 D = TypeVar("D", bound=Data)
 
@@ -73,3 +74,13 @@ def data_of(stripe_object: dict[str, Any], event_type: str, data_type: type[D]) 
     data = normalized(event(stripe_object, event_type)).data
     assert isinstance(data, data_type)
     return data
+
+
+def published(event: Event) -> Record:
+    """Its record, without Stripe's own."""
+    return encode(event, topics=Topics("stripe"), ingest_source="webhook", include_raw=False, traceparent="")
+
+
+def headers(record: Record) -> dict[str, str]:
+    """A record's headers, as text."""
+    return {name: value.decode() for name, value in record.headers}

@@ -10,7 +10,7 @@ import pytest
 from service.contract import Event, Other
 from service.events import Endpoint, Mode, QuarantineReason, Unprocessable
 from service.normalize import normalize
-from tests.unit.normalize.building import at, endpoint, event, normalized, refused, verified
+from tests.unit.normalize.building import at, endpoint, event, headers, normalized, published, refused, verified
 
 CHARGE = {"id": "ch_1", "object": "charge"}
 CREATED = event(CHARGE, "charge.succeeded")
@@ -227,6 +227,29 @@ def test_the_account_is_the_events_else_the_endpoints_else_default(
     tree: dict[str, Any], to: Endpoint, fields: dict[str, Any], account: str
 ) -> None:
     assert normalized({**tree, **fields}, to).account == account
+
+
+@pytest.mark.parametrize(
+    ("context", "told"),
+    [
+        ("org_1/acct_3", "org_1/acct_3"),
+        ("acct_3", "acct_3"),
+        (None, None),
+        ("", None),
+        ("org_1/", None),
+        ("/acct_3", None),
+        ("org_1\r\n/acct_3", None),
+        ("a" * 1024, "a" * 1024),
+        ("a" * 1025, None),
+        (7, None),
+    ],
+)
+@pytest.mark.parametrize("tree", [CREATED, THIN], ids=["snapshot", "thin"])
+def test_the_context_is_carried_where_it_can_be_one(tree: dict[str, Any], context: object, told: str | None) -> None:
+    event = normalized({**tree, "context": context, "account": "acct_3"})
+
+    assert event.context == told
+    assert headers(published(event)).get("stripe_context") == told
 
 
 @pytest.mark.parametrize("tree", [CREATED, THIN], ids=["snapshot", "thin"])

@@ -202,7 +202,8 @@ def test_the_oracle_notices_a_field_that_was_emptied_or_altered(
 
 @pytest.mark.parametrize("name", sorted(ENVELOPE))
 def test_the_oracle_notices_an_altered_envelope(name: str, own: tuple[Sample, ...]) -> None:
-    case = "case: thin, with its twin" if name == "snapshot_event" else "case: connected account"
+    saying_more = {"snapshot_event": "case: thin, with its twin", "context": "case: an organization's account"}
+    case = saying_more.get(name, "case: connected account")
     sample = next(it for it in own if it.name == case)
     event = outcome_of(sample.tree)
     assert isinstance(event, Event)

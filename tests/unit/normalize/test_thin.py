@@ -1,20 +1,16 @@
 """Thin events of every type: accepted as they are, on the one topic, about the object they name."""
 
-from typing import Any, Final
+from typing import Any
 
 import orjson
 import pytest
 
 from service.contract import Event, Other
-from service.events import Record
 from service.normalize import normalize
 from service.normalize.event_types import CATALOGUE, PING, THIN_TYPES
-from service.records import Topics, encode
 from service.routing import object_of
 from tests.support.corpus import CORPUS, NO_CORPUS, payloads
-from tests.unit.normalize.building import endpoint, normalized, verified
-
-TOPICS: Final = Topics("stripe")
+from tests.unit.normalize.building import endpoint, headers, normalized, published, verified
 
 
 def related_type(event_type: str) -> str:
@@ -34,14 +30,6 @@ def thin(event_type: str = "v1.charge.refunded", **fields: Any) -> dict[str, Any
         "related_object": {"id": "obj_1", "type": related_type(event_type), "url": "/v1/objects/obj_1"},
         **fields,
     }
-
-
-def published(event: Event) -> Record:
-    return encode(event, topics=TOPICS, ingest_source="webhook", include_raw=False, traceparent="")
-
-
-def headers(record: Record) -> dict[str, str]:
-    return {name: value.decode() for name, value in record.headers}
 
 
 def test_every_thin_type_is_published_as_it_is_about_the_object_it_names() -> None:
