@@ -37,9 +37,20 @@ def mode_of(key: Secret, setting: str = "the API key") -> KeyMode:
 def stripe_keys(config: Config) -> Sequence[KeyedEndpoints]:
     """The endpoints by their own `api_key`, in the configuration's order; those without one are left out.
 
-    Raises `ConfigurationError` for what is no key, and for a key of the other mode than its endpoint.
+    Raises `ConfigurationError` for what is no key, for a key of the other mode than its endpoint, and for one key of
+    endpoints of several accounts: it reads one, whose objects would be published as the other's.
     """
-    return _grouped((endpoint.api_key, endpoint) for endpoint in config.endpoints if endpoint.api_key is not None)
+    keys = _grouped((endpoint.api_key, endpoint) for endpoint in config.endpoints if endpoint.api_key is not None)
+    for keyed in keys:
+        accounts = sorted(
+            {endpoint.account for endpoint in keyed.endpoints if endpoint.account and not endpoint.connect}
+        )
+        if len(accounts) > 1:
+            names = ", ".join(endpoint.name for endpoint in keyed.endpoints)
+            raise ConfigurationError(
+                f"endpoints ({names}).api_key: is one key, which reads one account; they are of {', '.join(accounts)}"
+            )
+    return keys
 
 
 def event_keys(config: Config) -> Sequence[KeyedEndpoints]:
@@ -49,9 +60,10 @@ def event_keys(config: Config) -> Sequence[KeyedEndpoints]:
     reads it. It reads one account: where the endpoints of its mode belong to several it is a `ConfigurationError`, for
     one account's events would be published as another's. Raises the same for what `stripe_keys` refuses.
     """
+    own_keys = stripe_keys(config)
     events_key = config.reconcile.api_key
     if events_key is None:
-        return stripe_keys(config)
+        return own_keys
     mode = mode_of(events_key, "reconcile.api_key")
     accounts = {endpoint.account or "default" for endpoint in config.endpoints if _takes(endpoint, mode)}
     if len(accounts) > 1:

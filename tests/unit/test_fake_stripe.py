@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 import pytest
 
 from service.simulator.events import DAY, sample
-from service.simulator.fake_stripe import PERMISSIONS, FakeStripe, RateLimited, Request
+from service.simulator.fake_stripe import PERMISSIONS, FakeStripe, KeyMode, RateLimited, Request
 from service.simulator.fake_stripe.forms import decode
 from service.simulator.fake_stripe.keys import LABELS, Key, Keys, masked
 from service.simulator.fake_stripe.refusals import Refusal
@@ -377,6 +377,19 @@ def test_a_connected_accounts_event_is_for_the_platforms_connect_endpoint() -> N
     assert fake.deliveries.waiting == 1
     assert len(fake.book("acct_connected", livemode=False).events) == 1
     assert len(fake.book(fake.account, livemode=False).events) == 0
+
+
+@pytest.mark.parametrize(("livemode", "pending"), [(False, 2), (True, 1)])
+def test_a_live_connect_endpoint_gets_the_test_events_of_connected_accounts_too(livemode: bool, pending: int) -> None:
+    fake = FakeStripe(clock=ManualClock())
+    modes: tuple[KeyMode, ...] = ("test", "live")
+    for mode in modes:
+        fake.register("http://127.0.0.1:1/own", ["*"], mode=mode)
+        fake.register("http://127.0.0.1:1/connect", ["*"], mode=mode, connect=True)
+    event = sample("charge.refunded", seed=1, created=SIGNED_AT, account="acct_connected", livemode=livemode)
+    fake.add(event)
+
+    assert fake.pending(event["id"]) == pending
 
 
 def test_a_share_of_deliveries_never_begins_and_stays_pending() -> None:

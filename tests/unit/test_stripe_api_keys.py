@@ -78,6 +78,24 @@ def test_a_key_of_the_other_mode_than_its_endpoint_is_refused() -> None:
     assert "1secret" not in str(refused.value)
 
 
+def test_a_key_of_the_other_mode_is_refused_beside_a_key_for_the_events_too() -> None:
+    with pytest.raises(ConfigurationError, match=r"endpoints \(shop\)\.api_key: is a test key"):
+        event_keys(config(endpoint("shop", "sk_test_1", mode="live"), events_key="rk_test_events"))
+
+
+def test_one_key_of_endpoints_of_several_accounts_is_refused() -> None:
+    several = config(
+        endpoint("a", "sk_test_1secret", account="acct_1"), endpoint("b", "sk_test_1secret", account="acct_2")
+    )
+    with pytest.raises(ConfigurationError, match=r"endpoints \(a, b\)\.api_key: is one key.*acct_1, acct_2") as refused:
+        stripe_keys(several)
+    assert "1secret" not in str(refused.value)
+
+    # An account that is not said may be the one that is.
+    one = config(endpoint("a", "sk_test_1", account="acct_1"), endpoint("unsaid", "sk_test_1"))
+    assert told(stripe_keys(one)) == [("sk_test_1", "test", ["a", "unsaid"])]
+
+
 def test_without_a_key_of_its_own_reconcile_reads_with_the_endpoints() -> None:
     configured = config(endpoint("a", "sk_test_1"), endpoint("keyless"))
 

@@ -1,9 +1,10 @@
 """The operations of Stripe's API that are simulated: who may call them, and what they give."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from service.simulator.fake_stripe.endpoints import Endpoints
 from service.simulator.fake_stripe.fake import Book, FakeStripe
 from service.simulator.fake_stripe.forms import boolean, strings, text
 from service.simulator.fake_stripe.refusals import (
@@ -119,6 +120,34 @@ def _list_endpoints(call: Call) -> Object:
     return _listed(call, call.book.endpoints.page(Page.of(call.params)))
 
 
+def _create_endpoint(call: Call) -> Object:
+    return call.book.endpoints.create(call.params, call.fake.now())
+
+
+def _retrieve_endpoint(call: Call) -> Object:
+    return _endpoints(call).retrieve(call.id)
+
+
+def _update_endpoint(call: Call) -> Object:
+    return _endpoints(call).update(call.id, call.params)
+
+
+def _delete_endpoint(call: Call) -> Object:
+    return _endpoints(call).delete(call.id)
+
+
+def _endpoints(call: Call) -> Endpoints:
+    """Those among which the path's one is. Raises `Refusal`."""
+    if not call.book.endpoints.exists(call.id):
+        other = _other_mode(call)
+        raise no_such("webhook endpoint", call.id, other_mode=other.mode if other.endpoints.exists(call.id) else None)
+    return call.book.endpoints
+
+
+def _other_mode(call: Call) -> Book:
+    return call.fake.book(call.book.account, livemode=not call.book.livemode)
+
+
 # The other objects
 
 
@@ -141,10 +170,9 @@ def _object(call: Call, resource: Resource) -> Object:
     found = call.book.of(resource.object).get(call.id)
     if found is not None:
         return found
-    other = call.fake.book(call.book.account, livemode=not call.book.livemode)
-    other_mode = "live" if other.livemode else "test"
+    other = _other_mode(call)
     known = other.of(resource.object).get(call.id) is not None
-    raise no_such(resource.object, call.id, other_mode=other_mode if known else None)
+    raise no_such(resource.object, call.id, other_mode=other.mode if known else None)
 
 
 def _does_not_create(resource: Resource) -> Run:
@@ -215,42 +243,30 @@ def _account(call: Call) -> Object:
     }
 
 
+def _operations(resource: Resource) -> Iterator[Operation]:
+    path, one = f"/v1/{resource.path}", f"/v1/{resource.path}/{{id}}"
+    reading, writing = f"{resource.permission}_read", f"{resource.permission}_write"
+    yield Operation("GET", path, reading, _lists(resource))
+    yield Operation("GET", one, reading, _retrieves(resource))
+    if resource.creates:
+        yield Operation("POST", path, writing, _does_not_create(resource))
+    if resource.updates:
+        yield Operation("POST", one, writing, _does_not_update(resource))
+
+
 OPERATIONS: Final = (
     Operation("GET", "/v1/account", "accounts_kyc_basic_read", _account),
     Operation("GET", "/v1/events", "event_read", _list_events),
     Operation("GET", "/v1/events/{id}", "event_read", _retrieve_event),
     Operation("POST", "/v1/events/{id}/retry", "event_write", _retry_event),
     Operation("GET", "/v1/webhook_endpoints", "webhook_read", _list_endpoints),
-    Operation(
-        "POST",
-        "/v1/webhook_endpoints",
-        "webhook_write",
-        lambda call: call.book.endpoints.create(call.params, call.fake.now()),
-    ),
-    Operation("GET", "/v1/webhook_endpoints/{id}", "webhook_read", lambda call: call.book.endpoints.retrieve(call.id)),
-    Operation(
-        "POST",
-        "/v1/webhook_endpoints/{id}",
-        "webhook_write",
-        lambda call: call.book.endpoints.update(call.id, call.params),
-    ),
-    Operation(
-        "DELETE", "/v1/webhook_endpoints/{id}", "webhook_write", lambda call: call.book.endpoints.delete(call.id)
-    ),
+    Operation("POST", "/v1/webhook_endpoints", "webhook_write", _create_endpoint),
+    Operation("GET", "/v1/webhook_endpoints/{id}", "webhook_read", _retrieve_endpoint),
+    Operation("POST", "/v1/webhook_endpoints/{id}", "webhook_write", _update_endpoint),
+    Operation("DELETE", "/v1/webhook_endpoints/{id}", "webhook_write", _delete_endpoint),
     Operation(
         "POST", f"/v1/{PORTAL_SESSION.path}", f"{PORTAL_SESSION.permission}_write", _does_not_create(PORTAL_SESSION)
     ),
-    *(
-        operation
-        for resource in RESOURCES
-        for operation in (
-            Operation("GET", f"/v1/{resource.path}", f"{resource.permission}_read", _lists(resource)),
-            Operation("GET", f"/v1/{resource.path}/{{id}}", f"{resource.permission}_read", _retrieves(resource)),
-            Operation("POST", f"/v1/{resource.path}", f"{resource.permission}_write", _does_not_create(resource)),
-            Operation(
-                "POST", f"/v1/{resource.path}/{{id}}", f"{resource.permission}_write", _does_not_update(resource)
-            ),
-        )
-    ),
+    *(operation for resource in RESOURCES for operation in _operations(resource)),
 )
 """Everything that is simulated."""

@@ -13,7 +13,10 @@ from service.simulator.fake_stripe.shelf import Page, Shelf
 from service.simulator.objects import Ids, Object
 
 ENDPOINTS_MAX: Final = 16
-"""How many an account may have in each mode."""
+"""How many an account may have in each mode, unless Stripe has agreed on another number."""
+METADATA_MAX: Final = 50
+METADATA_NAME_MAX: Final = 40
+METADATA_VALUE_MAX: Final = 500
 ALL_EVENTS: Final = "*"
 KIND: Final = "webhook_endpoint"
 
@@ -31,11 +34,12 @@ _LOCAL_SUFFIXES: Final = (".localhost", ".local", ".internal", ".test", ".invali
 
 
 class Endpoints:
-    """The webhook endpoints of an account in one mode."""
+    """The webhook endpoints of an account in one mode; there are at most `most`."""
 
-    def __init__(self, ids: Ids, *, livemode: bool) -> None:
+    def __init__(self, ids: Ids, *, livemode: bool, most: int = ENDPOINTS_MAX) -> None:
         self._ids = ids
         self._livemode = livemode
+        self._most = most
         self._shelf = Shelf(KIND)
         self._secrets: dict[str, tuple[Secret, ...]] = {}
 
@@ -74,9 +78,9 @@ class Endpoints:
         _check_events(enabled_events)
         if api_version is not None and not _API_VERSION.fullmatch(api_version):
             raise invalid("api_version", f"Invalid Stripe API version: {api_version[:40]}")
-        if len(self._shelf) >= ENDPOINTS_MAX:
+        if len(self._shelf) >= self._most:
             mode = "live" if self._livemode else "test"
-            raise Refusal(400, f"You have reached the maximum of {ENDPOINTS_MAX} {mode} webhook endpoints.")
+            raise Refusal(400, f"You have reached the maximum of {self._most} {mode} webhook endpoints.", begun=True)
         endpoint: Object = {
             "id": self._ids.new("we"),
             "object": KIND,
@@ -204,7 +208,25 @@ def _metadata(before: Object, params: dict[str, Any]) -> Object:
         return {}
     if not isinstance(given, dict):
         raise invalid("metadata", "Invalid object")
-    return {name: value for name, value in {**before, **given}.items() if value != ""}
+    for name, value in given.items():
+        if not isinstance(value, str):
+            raise invalid(f"metadata[{name}]", "Metadata values must be strings.")
+        _check_length("keys", name, METADATA_NAME_MAX)
+        _check_length("values", value, METADATA_VALUE_MAX)
+    after = {name: value for name, value in {**before, **given}.items() if value != ""}
+    if len(after) > METADATA_MAX:
+        raise invalid("metadata", f"You can only have up to {METADATA_MAX} metadata keys.")
+    return after
+
+
+def _check_length(what: str, said: str, most: int) -> None:
+    if len(said) > most:
+        one = what.removesuffix("s")
+        raise invalid(
+            "metadata",
+            f"Metadata {what} can have up to {most} characters, but you passed in a {one} that is {len(said)}"
+            f" characters. Invalid {one}: {said}",
+        )
 
 
 def _is_public(host: str) -> bool:

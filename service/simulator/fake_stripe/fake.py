@@ -9,7 +9,8 @@ from service.clock import SystemClock
 from service.ports import Clock
 from service.simulator.events import DAY
 from service.simulator.fake_stripe.delivering import Deliveries, Target
-from service.simulator.fake_stripe.endpoints import Endpoints
+from service.simulator.fake_stripe.endpoints import ENDPOINTS_MAX, Endpoints
+from service.simulator.fake_stripe.idempotency import Idempotency
 from service.simulator.fake_stripe.keys import KeyMode, Keys
 from service.simulator.fake_stripe.shelf import Shelf
 from service.simulator.fake_stripe.trouble import Trouble
@@ -40,6 +41,11 @@ class Book:
     objects: dict[str, Shelf]
     endpoints: Endpoints
 
+    @property
+    def mode(self) -> KeyMode:
+        """What its keys are called after."""
+        return "live" if self.livemode else "test"
+
     def of(self, kind: str) -> Shelf:
         """The objects of a kind, by Stripe's name of it (`payment_intent`, `checkout.session`, …)."""
         return self.objects.setdefault(kind, Shelf(kind))
@@ -49,18 +55,26 @@ class FakeStripe:
     """A Stripe for tests, and for people without an account. `serving` puts it on a port.
 
     `account` is the account of every event that names no connected one. `speed` is how many seconds of Stripe's retry
-    schedule pass in one of ours. What is random is so by `seed`.
+    schedule pass in one of ours. What is random is so by `seed`. `endpoints_max` is Stripe's limit for each mode.
     """
 
     def __init__(
-        self, *, clock: Clock | None = None, account: str = ACCOUNT, seed: int = 1, speed: float = 1.0
+        self,
+        *,
+        clock: Clock | None = None,
+        account: str = ACCOUNT,
+        seed: int = 1,
+        speed: float = 1.0,
+        endpoints_max: int = ENDPOINTS_MAX,
     ) -> None:
         self.clock = clock or SystemClock()
         self.account = account
         self.ids = Ids(seed)
         self.keys = Keys(self.ids)
         self.trouble = Trouble()
+        self.idempotency = Idempotency()
         self.deliveries = Deliveries(self._target, self._answered, speed=speed)
+        self._endpoints_max = endpoints_max
         self._books: dict[tuple[str, bool], Book] = {}
         self._pending: dict[str, set[str]] = {}
         self._requests: deque[Request] = deque(maxlen=REQUESTS_KEPT)
@@ -103,11 +117,21 @@ class FakeStripe:
         self.book(self.account, livemode=bool(obj.get("livemode"))).of(obj["object"]).put(obj)
 
     def register(
-        self, url: str, enabled_events: Collection[str], *, mode: KeyMode = "test", connect: bool = False
+        self,
+        url: str,
+        enabled_events: Collection[str],
+        *,
+        mode: KeyMode = "test",
+        connect: bool = False,
+        api_version: str | None = None,
     ) -> Object:
         """Register a webhook endpoint at any URL, a local one too; gives it with its `secret`."""
         endpoints = self.book(self.account, livemode=mode == "live").endpoints
-        return endpoints.register(url, list(enabled_events), now=self.now(), connect=connect)
+        return endpoints.register(url, list(enabled_events), now=self.now(), connect=connect, api_version=api_version)
+
+    def switch_off(self, endpoint_id: str) -> None:
+        """Disable an endpoint as Stripe does by itself where all deliveries have failed for days."""
+        self._endpoints_with(endpoint_id).update(endpoint_id, {"disabled": "true"})
 
     def roll_secret(self, endpoint_id: str) -> str:
         """Give an endpoint a new secret; the old ones sign too until `expire_old_secrets`."""
@@ -156,7 +180,8 @@ class FakeStripe:
         """What an account has in a mode."""
         found = self._books.get((account, livemode))
         if found is None:
-            found = Book(account, livemode, Shelf("event"), {}, Endpoints(self.ids, livemode=livemode))
+            endpoints = Endpoints(self.ids, livemode=livemode, most=self._endpoints_max)
+            found = Book(account, livemode, Shelf("event"), {}, endpoints)
             self._books[account, livemode] = found
         return found
 
@@ -185,10 +210,15 @@ class FakeStripe:
             shelf.delete(obj["id"])
 
     def _taking(self, book: Book, event_type: str) -> list[str]:
-        """The endpoints of the account itself, and of a connected one those of the platform."""
+        """The endpoints of the account itself, and of a connected one those of the platform.
+
+        Its test events go to the platform's live endpoints too: an account that is connected in live mode can be
+        tried out there.
+        """
         taking = book.endpoints.taking(event_type, connect=False)
         if book.account != self.account:
-            taking += self.book(self.account, livemode=book.livemode).endpoints.taking(event_type, connect=True)
+            for livemode in {book.livemode, True}:
+                taking += self.book(self.account, livemode=livemode).endpoints.taking(event_type, connect=True)
         return taking
 
     def _endpoints_with(self, endpoint_id: str) -> Endpoints:

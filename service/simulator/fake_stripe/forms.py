@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 from service.simulator.fake_stripe.refusals import Refusal, invalid
 
 PARAMETERS_MAX: Final = 1_000
+TEXT_MAX: Final = 5_000
 _NAME: Final = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\]){0,5})")
 _PART: Final = re.compile(r"\[([^\[\]]*)\]")
 
@@ -52,6 +53,8 @@ def text(params: dict[str, Any], name: str) -> str | None:
     value = params.get(name)
     if value is not None and not isinstance(value, str):
         raise invalid(name, "Invalid string: it must not be an array or an object.")
+    if value is not None and len(value) > TEXT_MAX:
+        raise invalid(name, f"Invalid string: {value[:4]}...{value[-4:]}; must be at most {TEXT_MAX} characters")
     return value
 
 

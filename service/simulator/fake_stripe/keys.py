@@ -14,7 +14,7 @@ KeyMode: TypeAlias = Literal["test", "live"]
 Permissions: TypeAlias = frozenset[str]
 
 LABELS: Final[Mapping[str, str]] = MappingProxyType({
-    "accounts_kyc_basic": "Accounts",
+    "accounts_kyc_basic": "Basic Business Contact Information",
     "charge": "Charges and Refunds",
     "checkout_session": "Checkout Sessions",
     "customer": "Customers",

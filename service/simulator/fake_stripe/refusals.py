@@ -7,11 +7,15 @@ from service.simulator.objects import Object
 
 INVALID_REQUEST: Final = "invalid_request_error"
 API_ERROR: Final = "api_error"
+IDEMPOTENCY_ERROR: Final = "idempotency_error"
 _DOCUMENTATION: Final = "https://stripe.com/docs/error-codes/"
 
 
 class Refusal(Exception):
-    """An answer other than 2xx. `kind` is Stripe's error type; `code` and `param` are left out where there is none."""
+    """An answer other than 2xx. `kind` is Stripe's error type; `code` and `param` are left out where there is none.
+
+    `begun` is for what comes to light only when the work has begun: an Idempotency-Key repeats it, as it repeats a 500.
+    """
 
     def __init__(
         self,
@@ -22,8 +26,10 @@ class Refusal(Exception):
         code: str | None = None,
         param: str | None = None,
         headers: Mapping[str, str] | None = None,
+        begun: bool = False,
     ) -> None:
         super().__init__(message)
+        self.begun = begun
         self.status = status
         self.kind = kind
         self.code = code

@@ -85,6 +85,7 @@ class Resource:
     """Objects that lie under `/v1/<path>`. `permission` is what reading and writing them is called in a key.
 
     `usual` is what a list shows where `unless` is not given; `needed` is a parameter without which none is created.
+    `creates` and `updates` say whether Stripe has such operations.
     """
 
     path: str
@@ -94,6 +95,8 @@ class Resource:
     usual: Wanted = everything
     unless: str = ""
     needed: str | None = None
+    creates: bool = True
+    updates: bool = True
 
     def wanted(self, params: dict[str, Any]) -> Wanted:
         """Whether an object is one of those that the parameters ask for. Raises `Refusal` for an unknown one."""
@@ -168,8 +171,15 @@ RESOURCES: Final = (
         },
         needed="customer",
     ),
-    Resource("invoice_payments", "invoice_payment", "invoice", {"invoice": _is, "status": _is}),
-    Resource("disputes", "dispute", "dispute", {"charge": _is, "payment_intent": _is}),
+    Resource(
+        "invoice_payments",
+        "invoice_payment",
+        "invoice",
+        {"invoice": _is, "status": _is},
+        creates=False,
+        updates=False,
+    ),
+    Resource("disputes", "dispute", "dispute", {"charge": _is, "payment_intent": _is}, creates=False),
     Resource(
         "checkout/sessions",
         "checkout.session",

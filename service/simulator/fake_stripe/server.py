@@ -2,9 +2,8 @@
 
 import asyncio
 import hashlib
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Final, TypeAlias
@@ -15,32 +14,18 @@ from aiohttp import web
 from service.simulator.fake_stripe.api import OPERATIONS, Call, Operation
 from service.simulator.fake_stripe.fake import Book, FakeStripe, Request
 from service.simulator.fake_stripe.forms import decode
+from service.simulator.fake_stripe.idempotency import Answer, Asker, Idempotency
 from service.simulator.fake_stripe.keys import Key
 from service.simulator.fake_stripe.refusals import Refusal, unrecognized_url
-from service.simulator.fake_stripe.trouble import Failing, Held, Lost, RateLimited, Slow
+from service.simulator.fake_stripe.trouble import Failing, Held, Kind, Lost, RateLimited, Slow
 from service.simulator.objects import API_VERSION
 
 BODY_BYTES_MAX: Final = 256 * 1024
-IDEMPOTENCY_KEYS_MAX: Final = 10_000
 HELD_SECONDS_MAX: Final = 600.0
 CANCEL_SECONDS: Final = 0.5
 _JSON: Final = "application/json"
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What goes back, but for the headers that every answer has."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str]
-
-    @classmethod
-    def refusing(cls, refusal: Refusal) -> "Answer":
-        """The answer of a refusal."""
-        return cls(refusal.status, orjson.dumps(refusal.body(), option=orjson.OPT_INDENT_2), refusal.headers)
 
 
 @asynccontextmanager
@@ -51,7 +36,7 @@ async def serving(fake: FakeStripe, *, host: str = "127.0.0.1", port: int = 0) -
     delivering = asyncio.create_task(fake.deliveries.run())
     try:
         await web.TCPSite(runner, host, port).start()
-        yield f"http://{host}:{runner.addresses[0][1]}"
+        yield f"http://{f'[{host}]' if ':' in host else host}:{runner.addresses[0][1]}"
     finally:
         while not delivering.done():
             # Again and again: where a request's own time-out runs out at this moment, a cancellation may be lost to it.
@@ -73,10 +58,18 @@ def build_app(fake: FakeStripe) -> web.Application:
     return app
 
 
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """A request whose key may do what it asks for; `asker` where it has an Idempotency-Key that counts."""
+
+    operation: Operation
+    book: Book
+    asker: Asker | None
+
+
 class _Server:
     def __init__(self, fake: FakeStripe) -> None:
         self._fake = fake
-        self._replies: OrderedDict[tuple[str, bool, str], tuple[bytes, Answer]] = OrderedDict()
 
     def handler(self, operation: Operation | None) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -96,17 +89,18 @@ class _Server:
         """What happens to a request, trouble and all."""
         body = await request.read()
         trouble = self._fake.trouble.take(request.method, request.path)
-        if isinstance(trouble, Slow):
-            await asyncio.sleep(trouble.seconds)
-        if isinstance(trouble, Held):
-            trouble.reached.set()
-            async with asyncio.timeout(HELD_SECONDS_MAX):
-                await trouble.release.wait()
         if trouble is Lost.BEFORE:
             return _broken(request)
-        if isinstance(trouble, RateLimited | Failing):
-            return self._response(request, Answer.refusing(self._fake.trouble.refusal(trouble)))
-        answer = self._answer(request, body, operation)
+        if isinstance(trouble, RateLimited) or (isinstance(trouble, Failing) and not trouble.done):
+            return self._response(request, _refusing(self._fake.trouble.refusal(trouble)))
+        try:
+            # Who asks is looked at when the request comes, and what is done when its time has come.
+            admitted = self._admitted(request, operation)
+            if isinstance(trouble, Slow | Held):
+                await _delayed(trouble, admitted.asker, self._fake.idempotency)
+            answer = self._answer(request, body, admitted, trouble)
+        except Refusal as refusal:
+            answer = _refusing(refusal)
         if trouble is Lost.AFTER:
             return _broken(request)
         response = self._response(request, answer)
@@ -114,21 +108,38 @@ class _Server:
             return await _broken_within(request, response)
         return response
 
-    def _answer(self, request: web.Request, body: bytes, operation: Operation | None) -> Answer:
-        """What Stripe would answer. There is no `await` in it: each request is done at once, or not at all."""
-        try:
-            key = self._fake.keys.of(request.headers.get("Authorization"))
-            self._fake.trouble.pass_through((key.account, key.livemode), self._fake.clock.monotonic())
-            book = self._book(key, request.headers.get("Stripe-Account"))
-            if operation is None:
-                raise unrecognized_url(request.method, request.path)
-            key.require(operation.permission)
-            idempotency_key = request.headers.get("Idempotency-Key")
-            if request.method != "POST" or idempotency_key is None:
-                return self._done(request, body, operation, book)
-            return self._done_once(request, body, operation, book, idempotency_key)
-        except Refusal as refusal:
-            return Answer.refusing(refusal)
+    def _admitted(self, request: web.Request, operation: Operation | None) -> _Admitted:
+        """Who asks for what, by a key that may. Raises `Refusal`."""
+        key = self._fake.keys.of(request.headers.get("Authorization"))
+        self._fake.trouble.pass_through((key.account, key.livemode), self._fake.clock.monotonic())
+        book = self._book(key, request.headers.get("Stripe-Account"))
+        if operation is None:
+            raise unrecognized_url(request.method, request.path)
+        key.require(operation.permission)
+        idempotency_key = request.headers.get("Idempotency-Key")
+        if request.method != "POST" or idempotency_key is None:
+            return _Admitted(operation, book, None)
+        return _Admitted(operation, book, Asker(book.account, book.livemode, idempotency_key))
+
+    def _answer(self, request: web.Request, body: bytes, admitted: _Admitted, trouble: Kind | None) -> Answer:
+        """What Stripe answers. There is no `await` in it: each request is done at once, or not at all.
+
+        Raises `Refusal` for what was refused before it was begun, which may be asked again with the same key.
+        """
+
+        def do() -> Answer:
+            try:
+                answer = self._done(request, body, admitted)
+            except Refusal as refusal:
+                if not refusal.begun:
+                    raise
+                return _refusing(refusal)
+            return _refusing(self._fake.trouble.refusal(trouble)) if isinstance(trouble, Failing) else answer
+
+        if admitted.asker is None:
+            return do()
+        asked = hashlib.sha256(b"%b %b" % (request.path.encode(), body)).digest()
+        return self._fake.idempotency.once(admitted.asker, asked, self._fake.clock.monotonic(), do)
 
     def _book(self, key: Key, account: str | None) -> Book:
         if account in {None, key.account}:
@@ -142,36 +153,13 @@ class _Server:
             )
         return self._fake.book(str(account), livemode=key.livemode)
 
-    def _done(self, request: web.Request, body: bytes, operation: Operation, book: Book) -> Answer:
+    def _done(self, request: web.Request, body: bytes, admitted: _Admitted) -> Answer:
         try:
             encoded = request.query_string if request.method == "GET" else body.decode()
         except UnicodeDecodeError:
             raise Refusal(400, "Invalid request: the body is not UTF-8.") from None
-        call = Call(self._fake, book, request.path, request.match_info.get("id", ""), decode(encoded))
-        return Answer(200, orjson.dumps(operation.run(call), option=orjson.OPT_INDENT_2), {})
-
-    def _done_once(
-        self, request: web.Request, body: bytes, operation: Operation, book: Book, idempotency_key: str
-    ) -> Answer:
-        """Do it, unless a request with this key has been done: then its answer once more."""
-        known = (book.account, book.livemode, idempotency_key)
-        what = hashlib.sha256(b"%b %b" % (request.path.encode(), body)).digest()
-        if known in self._replies:
-            did, answer = self._replies[known]
-            if did != what:
-                raise Refusal(
-                    400,
-                    "Keys for idempotent requests can only be used with the same parameters they were first used with."
-                    f" Try using a key other than '{idempotency_key}' if you meant to execute a different request.",
-                    kind="idempotency_error",
-                )
-            return Answer(answer.status, answer.body, {**answer.headers, "Idempotent-Replayed": "true"})
-        answer = self._done(request, body, operation, book)
-        # What was refused did nothing, and may be asked again with the same key.
-        self._replies[known] = (what, answer)
-        if len(self._replies) > IDEMPOTENCY_KEYS_MAX:
-            self._replies.popitem(last=False)
-        return answer
+        call = Call(self._fake, admitted.book, request.path, request.match_info.get("id", ""), decode(encoded))
+        return Answer(200, orjson.dumps(admitted.operation.run(call), option=orjson.OPT_INDENT_2), {})
 
     def _response(self, request: web.Request, answer: Answer) -> web.Response:
         headers = {
@@ -183,6 +171,21 @@ class _Server:
         if "Idempotency-Key" in request.headers:
             headers["Idempotency-Key"] = request.headers["Idempotency-Key"]
         return web.Response(status=answer.status, body=answer.body, headers=headers, content_type=_JSON)
+
+
+def _refusing(refusal: Refusal) -> Answer:
+    return Answer(refusal.status, orjson.dumps(refusal.body(), option=orjson.OPT_INDENT_2), refusal.headers)
+
+
+async def _delayed(trouble: Slow | Held, asker: Asker | None, idempotency: Idempotency) -> None:
+    """Let the request wait. Raises `Refusal` where another with its Idempotency-Key waits already."""
+    with nullcontext() if asker is None else idempotency.under_way(asker):
+        if isinstance(trouble, Slow):
+            await asyncio.sleep(trouble.seconds)
+            return
+        trouble.reached.set()
+        async with asyncio.timeout(HELD_SECONDS_MAX):
+            await trouble.release.wait()
 
 
 def _broken(request: web.Request) -> web.Response:

@@ -22,9 +22,13 @@ class RateLimited:
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """An answer 5xx, before anything was done."""
+    """An answer 5xx, before anything was done.
+
+    Or after everything was: with `done`, an Idempotency-Key repeats the failure, and what was made is there.
+    """
 
     status: int = 500
+    done: bool = False
 
 
 class Lost(Enum):
@@ -154,6 +158,8 @@ class Trouble:
                 kind.status,
                 "Sorry! There was an error while talking to one of our backends. Support has been notified.",
                 kind=API_ERROR,
+                # To ask again with the same key would give the same.
+                headers={"Stripe-Should-Retry": "false"} if kind.done else {},
             )
         self.rate_limited += 1
         headers = {"Stripe-Rate-Limited-Reason": "global-rate"}
