@@ -12,6 +12,7 @@ import msgspec
 
 from service.adapters.postgres_statements import TABLES, statements_for, upsert
 from service.contract import DATA_TYPES, Data, Other
+from service.errors import LedgerUnreadable
 from service.projections.linking import Growth, Known, Link, Observed, grow, mentioned
 from service.projections.model import ObjectKey, ObjectState, Observation, Projection, Row
 
@@ -112,9 +113,20 @@ class ProjectionTables:
         histories: defaultdict[ObjectKey, list[tuple[Observation, bool]]] = defaultdict(list)
         if keys:
             for row in await connection.fetch(self._sql.history, *columns_of(keys)):
-                observation = observation_of(row)
+                observation = self._read(row)
                 histories[observation.key].append((observation, row["no_op"]))
         return histories
+
+    def _read(self, row: asyncpg.Record) -> Observation:
+        """An entry of the ledger. Raises `LedgerUnreadable`."""
+        try:
+            return observation_of(row)
+        except msgspec.DecodeError:
+            raise LedgerUnreadable(
+                f"{self._tables.ledger}: what event {row['event_id']} says of {row['object_id']} is not readable as a "
+                f"{row['object_type']}. `stripe-ingest rebuild {self._projection.name} --from-topic` puts it right "
+                "where its topic still has the event; else delete the entry."
+            ) from None
 
     async def _mark_no_ops(self, connection: Connection, marks: Sequence[tuple[Observation, bool]]) -> None:
         if marks:
@@ -186,11 +198,18 @@ def key_of(row: asyncpg.Record) -> ObjectKey:
 
 
 def state_of(row: asyncpg.Record) -> ObjectState:
-    """The state in an anchor that has one."""
+    """The state in an anchor that has one. Raises `LedgerUnreadable`."""
+    try:
+        data = data_of(row["object_type"], row["data"])
+    except msgspec.DecodeError:
+        raise LedgerUnreadable(
+            f"the state of {row['object_id']} is not readable as a {row['object_type']}. `stripe-ingest rebuild` makes "
+            "it anew from the ledger."
+        ) from None
     return ObjectState(
         key=key_of(row),
         object_type=row["object_type"],
-        data=data_of(row["object_type"], row["data"]),
+        data=data,
         last_event_id=row["last_event_id"],
         last_event_type=row["last_event_type"],
         last_event_at=row["last_event_at"],
@@ -199,7 +218,7 @@ def state_of(row: asyncpg.Record) -> ObjectState:
 
 
 def observation_of(row: asyncpg.Record) -> Observation:
-    """An entry of the ledger."""
+    """An entry of the ledger. Raises `msgspec.DecodeError`."""
     return Observation(
         key=key_of(row),
         object_type=row["object_type"],

@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any, Final
 
 import click
-import orjson
+import msgspec
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from service import bootstrap
 from service.commands.options import new_console, run_async, with_config
@@ -27,6 +27,8 @@ SHOWN_MAX: Final = 200
 """More differences than this are counted for people, not listed; `--json` lists all."""
 VALUE_CHARACTERS_MAX: Final = 60
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT
+_COUNTED: Final = {"topic": "records", "objects": "objects", "rows": "rows"}
+"""What is looked at, by walk."""
 
 
 @click.command()
@@ -46,10 +48,16 @@ def rebuild(config: Config, projection: str, dry_run: bool, from_topic: bool, as
     the ledger may go further back than the topics. What no consumer has come to yet is left to it.
     """
     listing = _Lines() if as_json else _Listing()
-    outcome = run_async(lambda: _rebuild(config, projection, listing.add, dry_run=dry_run, from_topic=from_topic))
-    listing.end(outcome, dry_run=dry_run)
-    if outcome.interrupted:
-        click.echo(f"stopped after {outcome.where()}; run again, it goes over all of it", err=True)
+    outcome = _Outcome()
+    try:
+        run_async(lambda: _rebuild(config, projection, outcome, listing.add, dry_run=dry_run, from_topic=from_topic))
+    finally:
+        # Also where it failed: what was corrected by then no other run will find.
+        if outcome.ended or outcome.tally.looked_at:
+            listing.end(outcome, dry_run=dry_run)
+        if outcome.tally.looked_at and not outcome.ended:
+            click.echo(f"stopped after {outcome.where()}; run again, it goes over all of it", err=True)
+    if not outcome.ended:
         raise click.exceptions.Exit(EXIT_INTERRUPTED)
     if dry_run and outcome.tally.differences:
         raise click.exceptions.Exit(1)
@@ -57,22 +65,28 @@ def rebuild(config: Config, projection: str, dry_run: bool, from_topic: bool, as
 
 @dataclass(slots=True)
 class _Outcome:
-    """What a run came to."""
+    """What a run came to so far."""
 
     tally: Tally = field(default_factory=Tally)
-    interrupted: bool = False
+    ended: bool = False
+    """Whether it came to its end: it was neither interrupted, nor did it fail."""
 
     def where(self) -> str:
         """How far it was."""
-        looked_at = ", ".join(f"{count} {walk}" for walk, count in self.tally.looked_at.items()) or "nothing"
+        looked_at = ", ".join(f"{count} {_COUNTED[walk]}" for walk, count in self.tally.looked_at.items())
         reached = self.tally.reached
         return looked_at if reached is None else f"{looked_at}, at {reached.object_id}"
 
 
 async def _rebuild(
-    config: Config, name: str, show: Callable[[Difference], None], *, dry_run: bool, from_topic: bool
-) -> _Outcome:
-    outcome = _Outcome()
+    config: Config,
+    name: str,
+    outcome: _Outcome,
+    show: Callable[[Difference], None],
+    *,
+    dry_run: bool,
+    from_topic: bool,
+) -> None:
     async with AsyncExitStack() as stack:
         stop = await stack.enter_async_context(bootstrap.stop_signals())
         store = await stack.enter_async_context(bootstrap.rebuild_store(config, name, dry_run=dry_run))
@@ -87,8 +101,7 @@ async def _rebuild(
                 for difference in page.differences:
                     show(difference)
                 advance(page)
-        outcome.interrupted = stop.is_set()
-    return outcome
+        outcome.ended = not stop.is_set()
 
 
 def _from_topics(config: Config, name: str, log: RecordLog) -> FromTopics:
@@ -110,7 +123,7 @@ def _progress(totals: Mapping[str, int]) -> Iterator[Callable[[RebuildPage], Non
         disable=not console.is_terminal,
     ) as bars:
         tasks = {
-            name: bars.add_task(name, total=totals[name]) for name in ("topic", "objects", "rows") if name in totals
+            walk: bars.add_task(counted, total=totals[walk]) for walk, counted in _COUNTED.items() if walk in totals
         }
         yield lambda page: bars.advance(tasks[page.walk], page.looked_at)
 
@@ -119,7 +132,7 @@ class _Lines:
     """For scripts: a line as soon as a difference is found."""
 
     def add(self, difference: Difference) -> None:
-        click.echo(orjson.dumps(as_json(difference)))
+        _echo_json(as_json(difference))
 
     def end(self, outcome: _Outcome, *, dry_run: bool) -> None:
         tally = outcome.tally
@@ -133,9 +146,9 @@ class _Lines:
             "corrected": 0 if dry_run else tally.differences.total(),
             "invalid_records": dict(tally.invalid),
             "ahead_of_consumers": tally.ahead,
-            "interrupted": outcome.interrupted,
+            "interrupted": not outcome.ended,
         }
-        click.echo(orjson.dumps(summary))
+        _echo_json(summary)
 
 
 class _Listing:
@@ -166,17 +179,18 @@ class _Listing:
     def _table(self) -> Table:
         table = Table("table", "account", "mode", "id", "what", "stands", "should be", box=None, header_style="bold")
         for difference in self._shown:
-            key = difference.key
-            what = difference.kind if difference.column is None else difference.column
-            table.add_row(
+            key, event_id = difference.key, difference.event_id
+            cells = (
                 difference.table,
                 key.account,
                 "live" if key.livemode else "test",
-                key.object_id if difference.event_id is None else f"{key.object_id} {difference.event_id}",
-                what,
-                escape(shortened(difference.stands)),
-                escape(shortened(difference.should_be)),
+                key.object_id if event_id is None else f"{key.object_id} {event_id}",
+                difference.kind if difference.column is None else difference.column,
+                shortened(difference.stands),
+                shortened(difference.should_be),
             )
+            # No markup: ids and values say what they say.
+            table.add_row(*(Text(_printable(cell)) for cell in cells))
         return table
 
 
@@ -206,5 +220,15 @@ def shortened(value: Any) -> str:
     """A value for people, on one line that is no longer than a table can bear."""
     if value is None:
         return "-"
-    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    text = _printable(value if isinstance(value, str) else msgspec.json.encode(value).decode())
     return text if len(text) <= VALUE_CHARACTERS_MAX else text[: VALUE_CHARACTERS_MAX - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    """The text, escaped where a terminal would do something else than print it: who pays may have written it."""
+    return text if text.isprintable() else repr(text)
+
+
+def _echo_json(value: Any) -> None:
+    """A line of JSON. Numbers may be of any size: what stands in a table may be wrong in any way."""
+    click.echo(msgspec.json.encode(value))

@@ -35,6 +35,8 @@ class Difference:
 class LedgerEntry:
     """What a ledger has of one observation, besides what identifies it; `data` and `previous` as JSON texts."""
 
+    object_type: str
+    event_type: str
     api_version: str | None
     data: str
     previous: str | None
@@ -102,6 +104,10 @@ def entry_differences(
         }
         yield Difference("missing", table, key, None, None, whole, event_id)
         return
+    for name in ("object_type", "event_type"):
+        old, new = getattr(stands, name), getattr(observation, name)
+        if old != new:
+            yield Difference("differs", table, key, name, old, new, event_id)
     if not says(stands.data, observation.object_type, observation.data, read):
         yield Difference("differs", table, key, "data", *_fields(stands.data, data), event_id)
     if _value(stands.previous) != _value(previous):

@@ -12,13 +12,13 @@ Whatever is corrected is corrected for itself: to be interrupted anywhere and be
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from service.errors import RowRefused, StoreUnavailable
-from service.events import ConsumedEvent, ConsumedRecord, InvalidRecord, PassedOver
+from service.errors import ConfigurationError, RowRefused, StoreUnavailable
+from service.events import ConsumedEvent, ConsumedRecord, InvalidRecord, Partition, PassedOver
 from service.ports import RebuildPage, RebuildStore, RecordLog
 from service.projections.model import ObjectKey
 
@@ -67,30 +67,41 @@ async def rebuild(
 ) -> AsyncIterator[RebuildPage]:
     """Walk page by page, until the end or until `stop` is set; a page that is given is done.
 
-    Raises `StoreUnavailable` where the database cannot go on, `BrokerUnavailable`, `LedgerUnreadable`.
+    Raises `StoreUnavailable` where the database cannot go on, `BrokerUnavailable`, `LedgerUnreadable`, and
+    `ConfigurationError` where a topic or the tables are not there.
     """
-    if topics is not None:
-        async for page in _staged(store, topics, stop):
-            yield page
-    for walk in (store.objects, store.rows):
-        after: ObjectKey | None = None
-        while not stop.is_set():
-            page = await _insist(lambda walk=walk, after=after: walk(after), stop)  # type: ignore[misc]
-            if page.looked_at == 0:
-                break
-            yield page
-            after = page.reached
+    try:
+        if topics is not None:
+            async for page in _staged(store, topics, stop):
+                yield page
+        for walk in (store.objects, store.rows):
+            after: ObjectKey | None = None
+            while not stop.is_set():
+                page = await _insist(lambda walk=walk, after=after: walk(after), stop)  # type: ignore[misc]
+                if page.looked_at == 0:
+                    break
+                yield page
+                after = page.reached
+    except _Stopped:
+        return
 
 
 async def records_in(topics: FromTopics) -> int:
     """How many records the topics have now, about: a log has offsets without records."""
-    return sum([len(offsets) for name in topics.names for offsets in (await topics.log.ranges(name)).values()])
+    return sum([len(offsets) for name in topics.names for offsets in (await _ranges(topics, name)).values()])
+
+
+async def _ranges(topics: FromTopics, name: str) -> Mapping[Partition, range]:
+    ranges = await topics.log.ranges(name)
+    if not ranges:
+        raise ConfigurationError(f"kafka.topic_prefix: there is no topic {name} to read from")
+    return ranges
 
 
 async def _staged(store: RebuildStore, topics: FromTopics, stop: asyncio.Event) -> AsyncIterator[RebuildPage]:
     for name in topics.names:
         batch: list[ConsumedRecord] = []
-        async for record in topics.log.read(await topics.log.ranges(name)):
+        async for record in topics.log.read(await _ranges(topics, name)):
             batch.append(record)
             if len(batch) == STAGED_RECORDS:
                 yield await _stage(store, topics, batch, stop)
@@ -138,15 +149,22 @@ async def _insist(attempt: Callable[[], Awaitable[_T]], stop: asyncio.Event) -> 
     """Try again while the database answers that later may be better, a bounded number of times.
 
     Without an answer the session is gone, and with it what was laid beside the ledger: that is a matter of a new run.
+    Raises `_Stopped` where it would have to try again and is to stop.
     """
     backoff = _BACKOFF_SECONDS
     for _ in range(ATTEMPTS - 1):
         try:
             return await attempt()
         except StoreUnavailable as error:
-            if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")) or stop.is_set():
+            if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):
                 raise
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), backoff)
+        if stop.is_set():
+            raise _Stopped
         backoff = min(2 * backoff, _BACKOFF_SECONDS_MAX)
     return await attempt()
+
+
+class _Stopped(Exception):
+    """Nothing was done, and nothing more is to be tried."""

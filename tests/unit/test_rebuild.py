@@ -1,18 +1,24 @@
 """The rebuild's own course, without a database: what it asks for, in which order, and what it counts."""
 
 import asyncio
+import json
+import os
+import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from service.__main__ import main
 from service.adapters.memory_kafka import MemoryKafka, MemoryRecordLog
 from service.commands.rebuild import VALUE_CHARACTERS_MAX, as_json, shortened
 from service.contract import PaymentIntent, Refund
-from service.errors import BrokerUnavailable, RowRefused, StoreUnavailable
+from service.errors import BrokerUnavailable, ConfigurationError, RowRefused, StoreUnavailable
 from service.events import ConsumedEvent
 from service.ports import RebuildPage
 from service.projections.differences import (
@@ -40,12 +46,13 @@ class Pages:
     of_objects: deque[RebuildPage] = field(default_factory=deque)
     of_rows: deque[RebuildPage] = field(default_factory=deque)
     faults: deque[Exception] = field(default_factory=deque)
+    faults_of_rows: deque[Exception] = field(default_factory=deque)
     refused: frozenset[str] = frozenset()
     staged: list[str] = field(default_factory=list)
     asked: list[tuple[str, ObjectKey | None]] = field(default_factory=list)
 
     async def totals(self) -> dict[str, int]:
-        return {}
+        return {"objects": 1, "rows": 1}
 
     async def stage(self, events: Sequence[ConsumedEvent]) -> int:
         if self.faults:
@@ -64,6 +71,8 @@ class Pages:
 
     async def rows(self, after: ObjectKey | None) -> RebuildPage:
         self.asked.append(("rows", after))
+        if self.faults_of_rows:
+            raise self.faults_of_rows.popleft()
         return self.of_rows.popleft() if self.of_rows else RebuildPage("rows", 0)
 
     async def close(self) -> None:
@@ -136,6 +145,20 @@ async def test_a_database_that_does_not_get_better_ends_it_and_one_that_is_gone_
     assert len(store.asked) == attempts
 
 
+async def test_a_stop_ends_the_waiting_for_a_lock_without_an_error() -> None:
+    stop = asyncio.Event()
+
+    class Locked(Pages):
+        async def objects(self, after: ObjectKey | None) -> RebuildPage:
+            stop.set()
+            return await super().objects(after)
+
+    store = Locked(faults=deque([StoreUnavailable("a lock", "55P03")]))
+
+    assert [page async for page in rebuild(store, stop)] == []
+    assert store.asked == [("objects", None)]
+
+
 async def test_what_the_database_refuses_is_counted_alone_and_all_else_is_laid_beside_the_ledger() -> None:
     kafka = new_kafka()
     events = [event(f"evt_{n:03}", intent(n), at=n) for n in range(STAGED_RECORDS + 20)]
@@ -160,6 +183,15 @@ async def test_a_broker_that_goes_away_ends_it_before_anything_was_compared() ->
         await tallied(store, topics_of(kafka))
 
     assert store.asked == []
+
+
+async def test_a_topic_that_is_not_there_is_said_and_not_taken_for_one_without_records() -> None:
+    topics = topics_of(new_kafka())
+
+    with pytest.raises(ConfigurationError, match=PAYMENTS.topic):
+        await records_in(topics)
+    with pytest.raises(ConfigurationError, match=PAYMENTS.topic):
+        await tallied(Pages(), topics)
 
 
 # Comparing -------------------------------------------------------------------------------------------------------------
@@ -209,17 +241,19 @@ def test_a_state_without_any_event_is_extra_and_none_at_all_is_none() -> None:
     assert list(state_differences("o", KEY, None, None, read)) == []
 
 
-def test_a_ledgers_entry_differs_in_data_previous_and_via_whatever_its_mark() -> None:
+def test_a_ledgers_entry_differs_in_all_that_it_says_whatever_its_mark() -> None:
     told = observation("refund.updated", Refund(refund_id="re_1", charge_id="ch_1"), previous={"status": "pending"})
 
     def refund(_: str, text: str) -> Refund:
         return msgspec.json.decode(text, type=Refund)
 
-    same = LedgerEntry(None, '{"refund_id": "re_1", "charge_id": "ch_1"}', '{"status":"pending"}', True, "ch_1")
-    other = LedgerEntry(None, '{"refund_id": "re_1"}', None, False, None)
+    said, before = '{"refund_id": "re_1", "charge_id": "ch_1"}', '{"status":"pending"}'
+    same = LedgerEntry("refund", "refund.updated", None, said, before, True, "ch_1")
+    other = LedgerEntry("charge", "refund.failed", None, '{"refund_id": "re_1"}', None, False, None)
 
     assert list(entry_differences("l", told, "ch_1", same, refund)) == []
-    assert [d.column for d in entry_differences("l", told, "ch_1", other, refund)] == ["data", "previous", "via"]
+    found = [d.column for d in entry_differences("l", told, "ch_1", other, refund)]
+    assert found == ["object_type", "event_type", "data", "previous", "via"]
     (missing,) = entry_differences("l", told, "ch_1", None, refund)
     assert (missing.kind, missing.event_id) == ("missing", "evt_1")
 
@@ -239,6 +273,7 @@ def test_long_values_are_cut_for_people_and_whole_for_scripts() -> None:
     assert len(shortened(long.stands)) == VALUE_CHARACTERS_MAX
     assert shortened(None) == "-"
     assert shortened(7) == "7"
+    assert shortened("a\n\x1b[2Jb") == r"'a\n\x1b[2Jb'"
     assert as_json(long) == {
         "kind": "differs",
         "table": "payments",
@@ -250,3 +285,91 @@ def test_long_values_are_cut_for_people_and_whole_for_scripts() -> None:
         "stands": {"k": "v" * 500},
         "should_be": None,
     }
+
+
+@dataclass
+class Ended:
+    """How the command ended."""
+
+    code: int | str | None
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """The command on a store made beforehand."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("service.commands.options.configure", lambda *_: None)
+    for name in [name for name in os.environ if name.startswith("STRIPE")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", "whsec_0123456789abcdef")
+
+    def ended(store: Pages, *arguments: str) -> Ended:
+        @asynccontextmanager
+        async def given(*_: object, **__: object) -> AsyncIterator[Pages]:
+            yield store
+
+        monkeypatch.setattr("service.bootstrap.rebuild_store", given)
+        monkeypatch.setattr(sys, "argv", ["stripe-ingest", "rebuild", "payments", *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        said = capsys.readouterr()
+        return Ended(left.value.code, said.out, said.err)
+
+    return ended
+
+
+def odd() -> Difference:
+    """Of an id that reads like markup, and a value that no machine word holds."""
+    return Difference("differs", "payments", ObjectKey("acct_1", True, "gold[/]"), "data", {"amount": 10**30}, {})
+
+
+def test_people_and_scripts_are_shown_whatever_an_id_or_a_value_holds(run: Callable[..., Ended]) -> None:
+    def page() -> RebuildPage:
+        return RebuildPage("objects", 1, (odd(),), KEY)
+
+    shown = run(Pages(of_objects=deque([page()])), "--dry-run")
+    line, _ = run(Pages(of_objects=deque([page()])), "--json").out.splitlines()
+
+    assert (shown.code, "gold[/]" in shown.out, str(10**30) in shown.out) == (1, True, True)
+    assert json.loads(line)["stands"] == {"amount": 10**30}
+
+
+@pytest.mark.parametrize(("arguments", "code"), [((), 0), (("--dry-run",), 1)])
+def test_a_dry_run_says_by_its_exit_code_whether_something_differs(
+    run: Callable[..., Ended], arguments: tuple[str, ...], code: int
+) -> None:
+    found = run(Pages(of_objects=deque([RebuildPage("objects", 1, (difference(),), KEY)])), *arguments)
+    nothing = run(Pages(of_objects=deque([RebuildPage("objects", 1, (), KEY)])), *arguments)
+
+    assert (found.code, nothing.code) == (code, 0)
+    assert "1 objects: no differences" in nothing.out
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_where_it_fails_what_was_corrected_by_then_is_told(run: Callable[..., Ended], as_json: bool) -> None:
+    store = Pages(
+        of_objects=deque([RebuildPage("objects", 1, (difference(),), KEY)]),
+        of_rows=deque([RebuildPage("rows", 1, (), KEY)]),
+    )
+    store.faults_of_rows.append(StoreUnavailable("no answer"))
+
+    ended = run(store, *(["--json"] if as_json else []))
+
+    assert ended.code == 75
+    assert ended.err.splitlines() == [
+        "stopped after 1 objects, at pi_1; run again, it goes over all of it",
+        "stripe-ingest: no answer",
+    ]
+    if as_json:
+        summary = json.loads(ended.out.splitlines()[-1])
+        assert (summary["corrected"], summary["interrupted"]) == (1, True)
+    else:
+        assert "1 objects: 1 differences, corrected" in ended.out
+
+
+def test_where_it_fails_before_it_looked_at_anything_that_alone_is_said(run: Callable[..., Ended]) -> None:
+    ended = run(Pages(faults=deque([StoreUnavailable("no answer")])))
+
+    assert (ended.code, ended.out, ended.err) == (75, "", "stripe-ingest: no answer\n")
