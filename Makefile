@@ -7,7 +7,7 @@ DATA   ?= .stripe-ingest
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run psql test bench fuzz simulate-faults simulate-outages corpus-report check fmt lint types lock lock-check clean
+.PHONY: help setup run psql test acceptance bench fuzz simulate-faults simulate-outages corpus-report check fmt lint types lock lock-check clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ psql: setup ## Open psql on the running stack's tables (SQL="select …" runs on
 
 test: setup ## Run all the tests, on real Kafka, Postgres and Redis that come from wheels
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+acceptance: setup ## Play the five integrations end to end, on real Kafka and Postgres, with a Stripe of our own
+	$(BIN)/python -m pytest tests/acceptance/test_preset_*.py $(PYTEST_ARGS)
 
 bench: setup ## Measure CPU per event of the receiver and the consumer, each beside a baseline
 	$(BIN)/python -m tests.bench.receiver

@@ -10,6 +10,8 @@ from service.errors import (
     ConfigurationError,
     ConsumerStopped,
     IngestError,
+    PublishRefused,
+    RowRefused,
     StripeApiError,
     StripeKeyRefused,
     StripeUnavailable,
@@ -49,8 +51,8 @@ def _run() -> int:
         return _failed(f"configuration: {wrong}", EXIT_MISUSED)
     except LocalStackError as failed:
         return _failed(str(failed), failed.exit_code)
-    except ConsumerStopped as stopped:
-        return _failed(str(stopped), EXIT_WRONG)
+    except (ConsumerStopped, PublishRefused, RowRefused) as refused:
+        return _failed(str(refused), EXIT_WRONG)
     except StripeKeyRefused as wrong:
         return _failed(str(wrong), EXIT_MISUSED)
     except StripeUnavailable as unavailable:

@@ -3,7 +3,7 @@
 import asyncio
 import resource
 import signal
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -32,12 +32,14 @@ from service.config import Config, allowed_networks
 from service.consumer.dead_letter import DeadLetterLimit
 from service.consumer.loop import Consumer
 from service.errors import BrokerUnavailable, ConfigurationError, DedupeUnavailable, StoreUnavailable
+from service.hangup import hangups
 from service.ports import DedupeStore, Publisher, RecordLog
 from service.projections import PROJECTIONS
 from service.receiver.accepting import accepting, connections_max
 from service.receiver.dedupe import Deduplicator
 from service.receiver.http import RUNNER_OPTIONS, Limits, Receiver, build_app
 from service.receiver.ingest import Ingest
+from service.receiver.reloading import Load, Reloading, Trigger, warn_of_missing_secrets
 from service.records import Topics, dead_letter, decode_for, quarantine_bytes_min, topic_configs
 from service.telemetry.metrics import ConsumerMetrics, PublisherMetrics, ReceiverMetrics, registry
 from service.telemetry.observers import ConsumerMetricsObserver, DedupeMetricsObserver, MeteredPublisher
@@ -57,18 +59,27 @@ RECOVERY_DEDUPE_TIMEOUT_SECONDS: Final = 2.0
 OPEN_FILES_UNBOUNDED: Final = 10_240
 """Taken where there is no hard limit: a kernel has a bound of its own, and refuses more than that."""
 
-Companion: TypeAlias = Callable[[Config, CollectorRegistry], Coroutine[Any, Any, None]]
-"""What runs in a receiver's process beside it, with metrics on the receiver's admin side."""
+Companion: TypeAlias = Callable[[Callable[[], Config], CollectorRegistry], Coroutine[Any, Any, None]]
+"""What runs in a receiver's process beside it, with metrics on the receiver's admin side.
+
+It asks for the configuration whenever it needs it: endpoints, and what is theirs, change while it runs.
+"""
 
 _log: Final = structlog.get_logger("service.process")
 
 
-async def receive(config: Config, beside: Companion) -> None:
-    """Run a receiver until SIGTERM or SIGINT, then drain: answer what is in flight, take nothing new."""
-    async with stop_signals() as stop, receiver(config, beside):
-        _log.info("receiver.started", host=config.receiver.host, port=config.receiver.port)
-        await stop.wait()
-        _log.info("receiver.stopping")
+async def receive(config: Config, beside: Sequence[Companion], load: Load) -> None:
+    """Run a receiver until SIGTERM or SIGINT, then drain: answer what is in flight, take nothing new.
+
+    On SIGHUP it loads its configuration anew, and takes the endpoints of it.
+    """
+    asked = asyncio.Event()
+    async with stop_signals() as stop:
+        with hangups(again=asked.set, end=stop.set):
+            async with receiver(config, beside, load=load, asked=asked):
+                _log.info("receiver.started", host=config.receiver.host, port=config.receiver.port)
+                await stop.wait()
+                _log.info("receiver.stopping")
     _log.info("receiver.stopped")
 
 
@@ -126,8 +137,13 @@ def topic_specs(config: Config) -> list[TopicSpec]:
 
 
 @asynccontextmanager
-async def receiver(config: Config, beside: Companion) -> AsyncIterator[str]:
-    """A receiver that serves inside the block, and drains at its end; its public URL. `beside` runs as long as it."""
+async def receiver(
+    config: Config, beside: Sequence[Companion] = (), *, load: Load | None = None, asked: asyncio.Event | None = None
+) -> AsyncIterator[str]:
+    """A receiver that serves inside the block, and drains at its end; its public URL. `beside` run as long as it.
+
+    With `load` it takes new endpoints and secrets: whenever `asked` is set, and when the secret store's file changes.
+    """
     endpoints = config.webhook_endpoints()
     metrics_registry = registry()
     metrics = ReceiverMetrics(metrics_registry)
@@ -153,19 +169,29 @@ async def receiver(config: Config, beside: Companion) -> AsyncIterator[str]:
 
         admin = await serve_admin(build_admin(metrics_registry, problems), config.admin.host, config.admin.port)
         stack.push_async_callback(admin.cleanup)
-        companion = asyncio.create_task(beside(config, metrics_registry), name="beside-the-receiver")
-        stack.push_async_callback(_end, companion, config.receiver.shutdown_timeout_seconds)
+        reloading = Reloading(config, load or (lambda: config), public.serve, metrics)
+        warn_of_missing_secrets(endpoints)
+        if load is not None:
+            # What it was started with may be old by now: Kafka has kept it waiting, or it succeeds another worker.
+            await reloading.reload(Trigger.START)
+        tasks = [asyncio.create_task(each(reloading.current, metrics_registry), name="beside") for each in beside]
+        if load is not None:
+            tasks.append(asyncio.create_task(reloading.run(asked or asyncio.Event()), name="reloading"))
+        stack.push_async_callback(_end, tasks, config.receiver.shutdown_timeout_seconds)
         url = await stack.enter_async_context(_public_listener(public, config))
         try:
             yield url
         finally:
-            companion.cancel()  # what it still has to tidy up must not keep the receiver from draining
+            for task in tasks:
+                task.cancel()  # what it still has to tidy up must not keep the receiver from draining
 
 
-async def _end(task: asyncio.Task[None], seconds: float) -> None:
-    if not task.cancelling():  # a second time would cut its tidying up short
-        task.cancel()
-    await asyncio.wait([task], timeout=seconds)
+async def _end(tasks: Sequence[asyncio.Task[None]], seconds: float) -> None:
+    for task in tasks:
+        if not task.cancelling():  # a second time would cut its tidying up short
+            task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=seconds)
 
 
 @asynccontextmanager

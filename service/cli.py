@@ -1,6 +1,7 @@
 """The command line: parses, composes, shows. What it does is in the modules it calls."""
 
 import secrets
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import BinaryIO, Final, get_args
 import click
 import orjson
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.table import Table
 
 from service import __version__, bootstrap
@@ -16,11 +18,19 @@ from service.adapters.kafka_topics import ChangeKind
 from service.bootstrap_recovery import keep_reconciled
 from service.commands.backfill import backfill
 from service.commands.fake_stripe import fake_stripe
-from service.commands.options import new_console, run_async, with_config, with_given_config, with_topics
+from service.commands.options import (
+    new_console,
+    run_async,
+    with_config,
+    with_given_config,
+    with_loaded_config,
+    with_topics,
+)
 from service.commands.rebuild import rebuild
 from service.commands.reconcile import reconcile
 from service.commands.redrive import dead_letter_group, quarantine_group
-from service.config import Config
+from service.commands.secrets import secrets_group
+from service.config import Config, EndpointConfig, merged
 from service.contract import Category
 from service.contract.asyncapi import OBJECT_TYPES, asyncapi
 from service.contract.compatibility import NotTheContract, breaking_changes
@@ -33,7 +43,9 @@ from service.local.show import show_report, show_routes
 from service.local.stack import StackOptions
 from service.local.up import CONFIG_FILE, Up
 from service.normalize.event_types import CATALOGUE
+from service.presets import PRESETS, with_public_url
 from service.projections import PROJECTIONS
+from service.receiver.reloading import Load
 from service.receiver.workers import Workers
 from service.records import Topics
 from service.routing import Form, advice, route, routes
@@ -41,6 +53,9 @@ from service.simulator.events import SAMPLE_EVENT_TYPES, render, sample
 from service.simulator.playing import play_shop
 from service.simulator.stripe_sender import DeliveryResult, StripeSender
 from service.stripe_account.api_keys import event_keys, stripe_keys
+
+COMPANIONS: Final[Sequence[bootstrap.Companion]] = (keep_reconciled,)
+"""What runs beside a receiver, in its process."""
 
 ALL_EVENTS: Final = "*"
 """Every event type but those that Stripe wants to be asked for by name."""
@@ -127,22 +142,30 @@ def cli() -> None:
 
 
 @cli.command()
-@with_config
-def receive(config: Config) -> None:
+@with_loaded_config
+def receive(config: Config, load: Load) -> None:
     """Receive webhooks and publish them.
+
+    Endpoints, their secrets and keys are taken anew on SIGHUP, and within a second when the file of secrets.store
+    changes; other settings need a restart. A configuration that is wrong is logged, and changes nothing.
 
     With receiver.workers above 1, so many processes share the port; the admin side of each is on a port of its own,
     counted up from admin.port.
     """
     if config.receiver.workers == 1:
-        run_async(lambda: bootstrap.receive(config, keep_reconciled))
+        run_async(lambda: bootstrap.receive(config, COMPANIONS, load))
         return
     config.webhook_endpoints()  # refused once, here, rather than by each worker
     bootstrap.check_dedupe(config)
-    Workers(
-        config.receiver.workers,
-        lambda index: run_async(lambda: bootstrap.receive(bootstrap.worker(config, index), keep_reconciled)),
-    ).run()
+
+    def work(index: int) -> None:
+        run_async(
+            lambda: bootstrap.receive(
+                bootstrap.worker(config, index), COMPANIONS, lambda: bootstrap.worker(load(), index)
+            )
+        )
+
+    Workers(config.receiver.workers, work).run()
 
 
 @cli.command()
@@ -341,12 +364,13 @@ def config_group() -> None:
 
 
 @config_group.command("check")
-@with_config
-def config_check(config: Config) -> None:
+@with_given_config
+def config_check(given: Config) -> None:
     """Say whether the configuration is right, and what it comes to, without starting anything.
 
     An event type that Stripe is not known to have is warned of, no more: Stripe may be newer than this version.
     """
+    config = merged(given)
     endpoints = config.webhook_endpoints()
     bootstrap.check_dedupe(config)
     stripe_keys(config)
@@ -356,10 +380,13 @@ def config_check(config: Config) -> None:
             if event_type not in CATALOGUE | {ALL_EVENTS}:
                 where = f"endpoints[{place}] ({configured.name}).events"
                 click.echo(f"warning: {where}: {event_type} {advice(event_type)}", err=True)
-    table = Table("endpoint", "path", "mode", "account", "secrets", box=None, header_style="bold")
-    for endpoint in endpoints:
+        if not configured.secrets:
+            where = f"endpoints[{place}] ({configured.name}).secrets"
+            click.echo(f"warning: {where}: there is none yet, so that every delivery is refused", err=True)
+    table = Table("endpoint", "path", "mode", "account", "secrets", "API key", box=None, header_style="bold")
+    for endpoint, said, whole in zip(endpoints, given.endpoints, config.endpoints, strict=True):
         account = endpoint.account or ("connected accounts" if endpoint.connect else "-")
-        table.add_row(endpoint.name, endpoint.path, endpoint.mode, account, str(len(endpoint.secrets)))
+        table.add_row(endpoint.name, endpoint.path, endpoint.mode, account, *_credentials_columns(said, whole))
     console = new_console()
     console.print(table)
     console.print(
@@ -368,19 +395,63 @@ def config_check(config: Config) -> None:
         "The configuration is right.",
         highlight=False,
     )
+    public_url = config.receiver.public_url
+    if public_url is not None:
+        _say_urls(each.url or f"{public_url.rstrip('/')}{each.endpoint().path}" for each in config.endpoints)
+
+
+def _credentials_columns(said: EndpointConfig, whole: EndpointConfig) -> tuple[str, str]:
+    """How many signing secrets an endpoint has, whether it has an API key, and what of them is the store's."""
+    signing = str(len(whole.secrets)) + (" in the store" if whole.secrets and not said.secrets else "")
+    if whole.api_key is None:
+        return signing, "-"
+    return signing, "in the store" if said.api_key is None else "yes"
 
 
 @config_group.command("init")
 @click.option("--output", default="stripe-ingest.toml", show_default=True, metavar="FILE")
-def config_init(output: str) -> None:
+@click.option("--preset", "name", type=click.Choice(list(PRESETS)), help="Begin with one that `config presets` lists.")
+@click.option("--public-url", metavar="URL", help="Where Stripe reaches it: becomes receiver.public_url.")
+def config_init(output: str, name: str | None, public_url: str | None) -> None:
     """Write a commented configuration file; never over one that is there."""
     path = Path(output)
+    preset = PRESETS[name] if name is not None else None
+    text = INITIAL_CONFIGURATION if preset is None else preset.configuration
+    if public_url is not None:
+        text = with_public_url(text, public_url)
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(INITIAL_CONFIGURATION)
+            file.write(text)
     except FileExistsError:
         raise ConfigurationError(f"{path}: is there already; it is left as it is") from None
     click.echo(f"wrote {path}")
+    if preset is None:
+        return
+    _say_urls(f"{(public_url or 'https://<your host>').rstrip('/')}{endpoint_path}" for endpoint_path in preset.paths)
+    click.echo(f"\nWhich key, which events, how to test: stripe-ingest config presets {preset.name}")
+
+
+def _say_urls(urls: Iterable[str]) -> None:
+    """A line each, not in a table: that would break a long one in two."""
+    click.echo("\nThe webhook URLs to copy:")
+    for url in urls:
+        click.echo(f"  {url}")
+
+
+@config_group.command("presets")
+@click.argument("name", required=False, type=click.Choice(list(PRESETS)))
+def config_presets(name: str | None) -> None:
+    """List the integrations that `config init --preset` knows, or show one's page. Needs no configuration."""
+    console = new_console()
+    if name is None:
+        table = Table("preset", "what it is for", box=None, header_style="bold")
+        for preset in PRESETS.values():
+            table.add_row(preset.name, preset.title)
+        console.print(table)
+    elif console.is_terminal:
+        console.print(Markdown(PRESETS[name].page))
+    else:
+        click.echo(PRESETS[name].page, nl=False)
 
 
 @cli.group("contract")
@@ -448,3 +519,4 @@ cli.add_command(dead_letter_group)
 cli.add_command(quarantine_group)
 cli.add_command(rebuild)
 cli.add_command(reconcile)
+cli.add_command(secrets_group)

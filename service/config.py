@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from service.credentials.book import Credentials
+from service.credentials.book import Credentials, is_signing_secret
 from service.credentials.file import CredentialsFile
 from service.errors import ConfigurationError
 from service.events import Endpoint, Mode, Secret
@@ -251,7 +251,11 @@ class Config(_Section, frozen=True, kw_only=True):
 
 def load(path: str | None, environment: Mapping[str, str]) -> Config:
     """The configuration with what the secret store adds. Raises `ConfigurationError` with one message."""
-    given = load_given(path, environment)
+    return merged(load_given(path, environment))
+
+
+def merged(given: Config) -> Config:
+    """A configuration with what its secret store adds. Raises `ConfigurationError` where an endpoint has no secret."""
     store = given.secrets.file()
     config = given if store is None else with_stored(given, store.read())
     _check_secrets(config)
@@ -459,6 +463,8 @@ def _check(config: Config) -> None:
         )
     allowed_networks(config.receiver.allow_ips)
     _check_api_base(config.stripe.api_base)
+    if config.reconcile.lookback_hours * 3600 <= config.reconcile.grace_seconds:
+        raise ConfigurationError("reconcile.lookback_hours: must be longer than reconcile.grace_seconds")
     if config.secrets.key is not None and config.secrets.store is None:
         raise ConfigurationError("secrets.store: is needed beside secrets.key: the file that it encrypts")
     _check_endpoints(config.endpoints)
@@ -505,7 +511,7 @@ def _check_endpoints(endpoints: tuple[EndpointConfig, ...]) -> None:
         if endpoint.mode is None and not endpoint.connect:
             raise ConfigurationError(f"{where}.mode: is needed; allowed are " + ", ".join(get_args(Mode)))
         for secret in endpoint.secrets:
-            if not re.fullmatch(r"whsec_\S+", secret.value):
+            if not is_signing_secret(secret):
                 raise ConfigurationError(f"{where}.secrets: a signing secret begins with whsec_ and has no blanks")
         names.add(endpoint.name)
         paths.add(path)

@@ -76,6 +76,7 @@ class VerifiedEvent:
     received_at: datetime
     signed_at: datetime
     secret_fingerprint: str
+    """Of the first of the endpoint's secrets, in their order, that it was signed with."""
 
 
 @dataclass(frozen=True, slots=True)

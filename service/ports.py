@@ -447,6 +447,29 @@ class WebhookEndpoints(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ProbeAnswer:
+    """What answered at a URL: nothing where `status` is None, and `why` says how that came."""
+
+    status: int | None
+    body: bytes = field(default=b"", repr=False)
+    """Its beginning; of a redirect nothing."""
+    location: str | None = field(default=None, repr=False)
+    why: str | None = None
+
+
+class UrlProbe(Protocol):
+    """Asks who answers at a URL."""
+
+    async def ask(self, url: str) -> ProbeAnswer:
+        """What is answered there to a delivery that nobody has signed. Bounded, follows no redirect, never raises."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections."""
+        ...
+
+
 class CredentialStore(Protocol):
     """Where the credentials of endpoints are kept. Raises `ConfigurationError` for what cannot be used."""
 

@@ -113,11 +113,12 @@ def _matching_fingerprint(header: _SignatureHeader, body: bytes, secrets: tuple[
     payload = header.timestamp + b"." + body
     matching: str | None = None
     # No early exit: the time taken depends on how many secrets and signatures there are, never on which of them match.
+    # The first secret in the endpoint's order is the one that is told: while one is being rolled, that is the newest.
     for signing_key in _signing_keys(secrets):
         expected = _signature(signing_key.key, payload)
         for signature in header.signatures:
             if hmac.compare_digest(expected, signature):
-                matching = signing_key.fingerprint
+                matching = matching or signing_key.fingerprint
     if matching is None:
         raise SignatureMismatch("no active secret of the endpoint made this signature over this body")
     return matching

@@ -60,7 +60,7 @@ class KafkaRecordLog:
 
     async def offsets_at(self, partitions: Collection[Partition], moment: datetime) -> Mapping[Partition, int]:
         """See `RecordLog.offsets_at`."""
-        since_ms = int(moment.timestamp() * 1000)
+        since_ms = max(0, int(moment.timestamp() * 1000))  # no record is older, and the driver takes no other
         wanted = {topic_partition(partition): since_ms for partition in partitions}
         if not wanted:
             return {}

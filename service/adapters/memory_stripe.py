@@ -78,6 +78,10 @@ class MemoryStripe:
         """Delete an object; nothing is left of it."""
         del self._lists[name][object_id]
 
+    def forget(self, event_id: str) -> None:
+        """Have an event no longer be listed."""
+        del self._lists[_EVENTS][event_id]
+
     def fail(self, *errors: StripeApiError) -> None:
         """The next calls raise these, one each, instead of being answered."""
         self._faults.extend(errors)

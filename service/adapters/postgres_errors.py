@@ -38,7 +38,7 @@ def translated() -> Iterator[None]:
         if sqlstate[:2] in REFUSED_CLASSES:
             raise RowRefused(f"Postgres refuses a row: SQLSTATE {sqlstate}", sqlstate) from None
         if sqlstate[:2] in UNAVAILABLE_CLASSES or sqlstate in UNAVAILABLE:
-            raise StoreUnavailable(f"Postgres cannot take the batch now: SQLSTATE {sqlstate}", sqlstate) from None
+            raise StoreUnavailable(f"Postgres cannot do it now: SQLSTATE {sqlstate}", sqlstate) from None
         raise
     except asyncpg.InterfaceError as error:
         # asyncpg has no class of its own for "the connection (or pool) is closed"; other misuse is a bug of ours.

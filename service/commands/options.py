@@ -36,6 +36,20 @@ def with_config(command: Command) -> Command:
     return run
 
 
+def with_loaded_config(command: Command) -> Command:
+    """Add `--config` and hand the command the configuration, and `load`, which reads it anew while it runs."""
+
+    @_config_option
+    @functools.wraps(command)
+    def run(config_path: str | None, **options: Any) -> Any:
+        def again() -> Config:
+            return load(config_path, os.environ)
+
+        return _configured(command, again(), {**options, "load": again})
+
+    return run
+
+
 def with_given_config(command: Command) -> Command:
     """Add `--config` and hand the command the configuration without what the secret store adds to it."""
 

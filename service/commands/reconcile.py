@@ -1,10 +1,10 @@
 """`reconcile`: what Stripe lists and nobody has received."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, TypeAlias
 
 import click
 import msgspec
@@ -12,12 +12,12 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from service.bootstrap_recovery import Recovery, recovery
+from service.bootstrap_recovery import ONLY_CONNECTED, event_sources, recovery
 from service.commands.options import figures_table, going_on_later, new_console, run_async, with_config
 from service.commands.times import Duration
 from service.config import Config
 from service.errors import ConfigurationError, StripePermissionMissing
-from service.recovery.reconcile import LISTED_DAYS, Missing, PageReport, Report
+from service.recovery.reconcile import LISTED_DAYS, PageReport, Report, Watcher
 from service.recovery.sources import Source
 from service.stripe_account.api_keys import event_keys
 
@@ -41,17 +41,32 @@ def reconcile(config: Config, since: timedelta | None, dry_run: bool, as_json: b
     """
     if not event_keys(config):
         raise ConfigurationError(NO_KEYS)
-    lookback = since or timedelta(hours=config.reconcile.lookback_hours)
+    lookback = timedelta(hours=config.reconcile.lookback_hours) if since is None else since
     if lookback > timedelta(days=LISTED_DAYS):
         click.echo(f"Stripe lists events for {LISTED_DAYS} days: it is begun there.", err=True)
-    with going_on_later():
-        outcomes = run_async(lambda: _reconcile(config, lookback, dry_run=dry_run, as_json=as_json))
+    if lookback <= timedelta(seconds=config.reconcile.grace_seconds):
+        setting = "reconcile.lookback_hours" if since is None else "--since"
+        raise click.UsageError(
+            f"{setting}: an event is Stripe's to deliver for {config.reconcile.grace_seconds} s"
+            " (reconcile.grace_seconds), nothing younger can be missing"
+        )
+    outcomes: list[_Outcome] = []
+    try:
+        with nullcontext() if dry_run else going_on_later():
+            run_async(lambda: _reconcile(config, lookback, outcomes, dry_run=dry_run, as_json=as_json))
+    except BaseException:
+        # What was published before it failed is not missing the next time.
+        if not as_json and any(outcome.report.listed for outcome in outcomes):
+            _show(outcomes, dry_run=dry_run)
+        raise
     if as_json:
         for outcome in outcomes:
             click.echo(orjson.dumps(outcome.summary()))
     else:
         _show(outcomes, dry_run=dry_run)
-    if any(outcome.refused for outcome in outcomes) or (dry_run and any(each.is_missing for each in outcomes)):
+    if any(outcome.refused for outcome in outcomes) or (
+        dry_run and any(outcome.report.missing for outcome in outcomes)
+    ):
         raise click.exceptions.Exit(1)
 
 
@@ -60,65 +75,66 @@ class _Outcome:
     """What became of one account."""
 
     source: Source
-    report: Report | None = None
+    report: Report
+    """Of what is done so far."""
     refused: str | None = None
-    missing: list[Missing] = field(default_factory=list)
-
-    @property
-    def is_missing(self) -> bool:
-        return self.report is not None and self.report.missing.total() > 0
 
     def summary(self) -> dict[str, object]:
         """For scripts."""
         head = {"account": self.source.account, "livemode": self.source.livemode}
-        if self.report is None:
+        if self.refused:
             return head | {"refused": self.refused}
         return head | msgspec.to_builtins(self.report)  # type: ignore[no-any-return]
 
 
-async def _reconcile(config: Config, lookback: timedelta, *, dry_run: bool, as_json: bool) -> list[_Outcome]:
-    async with recovery(config) as made, made.event_sources() as sources:
-        return [await _one(made, source, lookback, dry_run=dry_run, as_json=as_json) for source in sources]
+async def _reconcile(
+    config: Config, lookback: timedelta, outcomes: list[_Outcome], *, dry_run: bool, as_json: bool
+) -> None:
+    async with recovery(config) as made, event_sources(config) as sources:
+        if not sources:
+            raise ConfigurationError(ONLY_CONNECTED)
+        for source in sources:
+            reconciler = made.reconciler(source)
+            outcome = _Outcome(source, Report(*reconciler.window(lookback)))
+            outcomes.append(outcome)
+            await _one(outcome, reconciler.preview if dry_run else reconciler.run, lookback, as_json=as_json)
 
 
-async def _one(made: Recovery, source: Source, lookback: timedelta, *, dry_run: bool, as_json: bool) -> _Outcome:
-    outcome = _Outcome(source)
-    reconciler = made.reconciler(source)
-    with _watching(outcome, reconciler.window(lookback), as_json=as_json) as watcher:
+Walk: TypeAlias = Callable[[timedelta, Watcher], Awaitable[Report]]
+
+
+async def _one(outcome: _Outcome, walk: Walk, lookback: timedelta, *, as_json: bool) -> None:
+    with _watching(outcome, as_json=as_json) as watcher:
         try:
-            walk = reconciler.preview if dry_run else reconciler.run
             outcome.report = await walk(lookback, watcher)
         except StripePermissionMissing as missing:
-            endpoints = ", ".join(endpoint.name for endpoint in source.own_endpoints)
+            endpoints = ", ".join(endpoint.name for endpoint in outcome.source.own_endpoints)
             outcome.refused = (
                 f"the key of {endpoints} may not read events ({missing.scope or 'event_read'}): what Stripe fails to"
                 " deliver there is not found. Give the key that permission, or another key as reconcile.api_key_file."
             )
-    return outcome
 
 
-class _Watcher:
-    """Moves the bar, and writes what is missing down."""
+class _Shown:
+    """Counts, moves the bar, and writes what is missing down."""
 
-    def __init__(self, outcome: _Outcome, progress: Progress, bar: TaskID, end: float, *, as_json: bool) -> None:
+    def __init__(self, outcome: _Outcome, progress: Progress, bar: TaskID, *, as_json: bool) -> None:
         self._outcome = outcome
         self._progress = progress
         self._bar = bar
-        self._end = end
         self._as_json = as_json
 
     def page(self, page: PageReport) -> None:
         """See `reconcile.Watcher.page`."""
-        self._progress.update(self._bar, completed=self._end - page.reached.timestamp())
-        self._outcome.missing += page.missing
+        self._outcome.report.add(page)
+        self._progress.update(self._bar, completed=(self._outcome.report.end - page.reached).total_seconds())
         if self._as_json:
             for each in page.missing:
                 click.echo(orjson.dumps({"missing": msgspec.to_builtins(each)}))
 
 
 @contextmanager
-def _watching(outcome: _Outcome, window: tuple[datetime, datetime], *, as_json: bool) -> Iterator[_Watcher]:
-    begin, end = (moment.timestamp() for moment in window)
+def _watching(outcome: _Outcome, *, as_json: bool) -> Iterator[_Shown]:
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -127,9 +143,9 @@ def _watching(outcome: _Outcome, window: tuple[datetime, datetime], *, as_json: 
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        mode = "live" if outcome.source.livemode else "test"
-        bar = progress.add_task(f"{outcome.source.account} ({mode})", total=end - begin)
-        yield _Watcher(outcome, progress, bar, end, as_json=as_json)
+        seconds = (outcome.report.end - outcome.report.begin).total_seconds()
+        bar = progress.add_task(f"{outcome.source.account} ({outcome.source.mode})", total=seconds)
+        yield _Shown(outcome, progress, bar, as_json=as_json)
 
 
 def _show(outcomes: list[_Outcome], *, dry_run: bool) -> None:
@@ -139,8 +155,8 @@ def _show(outcomes: list[_Outcome], *, dry_run: bool) -> None:
         ("listed", "received", "in flight", "not ours", "in quarantine", "missing", "pending at Stripe"),
     )
     for outcome in outcomes:
-        head = (outcome.source.account, "live" if outcome.source.livemode else "test")
-        if outcome.report is not None:
+        head = (outcome.source.account, outcome.source.mode)
+        if not outcome.refused:
             found = outcome.report
             figures = (found.listed, found.known, found.in_flight, found.not_ours, found.unprocessable,
                        found.missing.total(), found.pending)  # fmt: skip
@@ -148,7 +164,7 @@ def _show(outcomes: list[_Outcome], *, dry_run: bool) -> None:
     console.print(table)
     by_type = figures_table(("missing",), ("events",))
     for outcome in outcomes:
-        for event_type, count in sorted(outcome.report.missing.items()) if outcome.report else ():
+        for event_type, count in sorted(outcome.report.missing.items()):
             by_type.add_row(event_type, f"{count:,}")
     if by_type.row_count:
         console.print()

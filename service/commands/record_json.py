@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Mapping
 
 from service.events import ConsumedRecord
 from service.records import quarantined_body
@@ -12,7 +11,8 @@ from service.redaction import CannotUnseal, Sealing
 def record_line(record: ConsumedRecord, sealing: Sealing | None) -> str:
     """A line: where it is, its key and headers, and its value: as JSON, else as text, else in base64.
 
-    What cannot be opened is there sealed, in base64, and `sealed` says why.
+    What cannot be opened is there sealed, in base64, and `sealed` says why. What only Python takes for JSON (`NaN`, a
+    number beyond all floats, UTF-16) is no JSON here: such a body is parked for just that.
     """
     shown = {
         "topic": record.partition.topic,
@@ -26,16 +26,13 @@ def record_line(record: ConsumedRecord, sealing: Sealing | None) -> str:
     except CannotUnseal as sealed:
         return json.dumps({**shown, "value_base64": _base64(record.value or b""), "sealed": str(sealed)})
     try:
-        return json.dumps({**shown, "value": json.loads(body)})
-    except (ValueError, RecursionError):
-        return json.dumps({**shown, **_unparsed(body)})
-
-
-def _unparsed(body: bytes) -> Mapping[str, str]:
-    try:
-        return {"value": body.decode()}
+        text = body.decode()
     except UnicodeDecodeError:
-        return {"value_base64": _base64(body)}
+        return json.dumps({**shown, "value_base64": _base64(body)})
+    try:
+        return json.dumps({**shown, "value": json.loads(text)}, allow_nan=False)
+    except (ValueError, RecursionError):
+        return json.dumps({**shown, "value": text})
 
 
 def _base64(value: bytes) -> str:

@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from service import bootstrap
 from service.commands.options import Command, new_console, run_async, with_config
@@ -247,7 +248,8 @@ async def _list(config: Config, side: _Side, selection: Selection, as_json: bool
             elif not console.is_terminal:
                 click.echo("\t".join(_row(parked, now)))
             elif table.row_count < ROWS_SHOWN_MAX:
-                table.add_row(*_row(parked, now))
+                # As they are: there are event types with brackets in them, which rich would take for markup.
+                table.add_row(*map(Text, _row(parked, now)))
     if as_json:
         _say_json({"total": counts.total(), "reasons": dict(counts)})
         return

@@ -1,6 +1,7 @@
 """Times as people write them: `24h`, `7d`, `90m`, or a moment in RFC 3339."""
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -38,6 +39,24 @@ class Moment(click.ParamType[datetime]):
             if _DURATION.fullmatch(value):
                 return datetime.now(UTC) - Duration().convert(value, param, ctx)
             moment = datetime.fromisoformat(value)
+            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is neither a time such as 2026-11-20T10:00:00Z nor a length such as 24h", param, ctx)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A moment, and the words that it was given in: `30d` is another moment in each run, and the same option."""
+
+    words: str
+    moment: datetime
+
+
+class AskedMoment(click.ParamType[Asked]):
+    """A `Moment` that remembers its words."""
+
+    name = "moment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Asked:
+        """See `click.ParamType.convert`."""
+        return value if isinstance(value, Asked) else Asked(value, Moment().convert(value, param, ctx))

@@ -69,7 +69,10 @@ class DeadLetterLimit:
         self._count(tally, records)
 
     def dead(self, partition: Partition) -> None:
-        """A record was dead-lettered and its offset passed. One that is given back before that is not counted."""
+        """A record was dead-lettered and its offset passed. One that is given back before that is not counted.
+
+        Nor is one that was replayed: neither asked about nor told of here.
+        """
         tally = self._tallies[partition]
         tally.in_a_row += 1
         tally.dead += 1

@@ -18,6 +18,7 @@ from service.consumer.observer import BatchReport, ConsumerObserver
 from service.errors import BrokerUnavailable, FenceLost, IngestError, OffsetOutOfRange, RowRefused, StoreUnavailable
 from service.events import ConsumedEvent, ConsumedRecord, InvalidRecord, Partition, PassedOver
 from service.ports import Applied, Batch, Clock, ProjectionStore, Publisher, RecordSource
+from service.records import was_replayed
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -187,7 +188,9 @@ class Consumer:
             try:
                 await self._apply(readable)
             except RowRefused as error:
-                if len(readable) == 1 and isinstance(readable[0], ConsumedEvent):
+                if len(readable) == 1:
+                    if isinstance(readable[0], PassedOver):
+                        raise  # nothing of it is a row: what is refused is our own offset
                     await self._bury(refused(readable[0], error.sqlstate))
                     return
             else:
@@ -236,14 +239,20 @@ class Consumer:
         )
 
     async def _bury(self, invalid: InvalidRecord) -> None:
-        """Dead-letter a record, then pass its offset: a crash in between buries it twice, never not at all."""
+        """Dead-letter a record, then pass its offset: a crash in between buries it twice, never not at all.
+
+        One that was replayed says nothing new of this version, and is the dead letter that it was: a replay that came
+        too early must not stop what is live.
+        """
         partition = invalid.record.partition
-        if (reached := self._limit.reached(partition)) is not None:
+        counts = not was_replayed(invalid.record)
+        if counts and (reached := self._limit.reached(partition)) is not None:
             self._stop_poisoned(partition, invalid, reached)
             raise _GivenBack
         await self._insist(lambda: self._publish_dead_letter(invalid))
         await self._commit((), [invalid.record])
-        self._limit.dead(partition)
+        if counts:
+            self._limit.dead(partition)
         self._observer.dead_lettered(invalid.reason)
         self._log.error(
             "record.dead_lettered",

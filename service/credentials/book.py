@@ -1,12 +1,23 @@
 """What is kept for each endpoint: its signing secrets, its API key, and a registration at Stripe that is under way."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Self
+from typing import Final, Self
 
 from service.events import Secret
+
+REPEATABLE_FOR: Final = timedelta(hours=23)
+"""How long a creation can be repeated: an hour less than Stripe keeps answers, for clocks that are not right."""
+
+_SIGNING_SECRET: Final = re.compile(r"whsec_[!-~]+")
+
+
+def is_signing_secret(secret: Secret) -> bool:
+    """Whether it has the form of one: `whsec_` and more, without blanks."""
+    return _SIGNING_SECRET.fullmatch(secret.value) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,10 @@ class Creation:
     idempotency_key: str
     begun_at: datetime
     params: WebhookEndpointParams
+
+    def repeatable(self, now: datetime) -> bool:
+        """Whether Stripe still gives the same answer, with the secret, to the same request."""
+        return now - self.begun_at < REPEATABLE_FOR
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from service.hangup import hangups
 from service.local.errors import DataFolderInUse, PortTaken
 from service.local.kafka import LocalKafka
 from service.local.ports import LOOPBACK, free_port, is_free
@@ -79,12 +80,14 @@ runs; `started` runs beside everything else, once all of it answers and `stack.j
 async def run_stack(options: StackOptions, *, prepare: Hook, started: Hook, console: Console | None = None) -> None:
     """Run everything until SIGINT or SIGTERM, then stop it in order and return; a second signal ends all at once.
 
+    SIGHUP goes on to the receiver, which takes new endpoints and secrets; of a closed terminal it ends everything.
+
     Call it on the main thread. Raises `LocalStackError` (its `exit_code` says which kind) when a part cannot be
     started, and whatever a hook raises; everything is stopped by then.
     """
     run = _Run(options, prepare, started, console or Console(stderr=True))
     work = asyncio.ensure_future(run.run())
-    with _stop_signals(first=work.cancel, second=run.kill) as stopped:
+    with _signals(first=work.cancel, second=run.kill, again=run.reload) as stopped:
         try:
             await work
         except asyncio.CancelledError:
@@ -93,20 +96,30 @@ async def run_stack(options: StackOptions, *, prepare: Hook, started: Hook, cons
 
 
 @contextmanager
-def _stop_signals(*, first: Callable[[], object], second: Callable[[], object]) -> Iterator[Callable[[], bool]]:
-    """Call `first` for the first SIGINT or SIGTERM, `second` for any later one; say whether there was one."""
+def _signals(
+    *, first: Callable[[], object], second: Callable[[], object], again: Callable[[], object]
+) -> Iterator[Callable[[], bool]]:
+    """Call `first` for the first SIGINT or SIGTERM, `second` for any later one; say whether there was one.
+
+    For a SIGHUP call `again`; that of a closed terminal is a first one, however many of it come.
+    """
     received: list[signal.Signals] = []
 
     def handle(number: signal.Signals) -> None:
         received.append(number)
         (first if len(received) == 1 else second)()
 
+    def end() -> None:
+        if not received:
+            handle(signal.SIGHUP)
+
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)
     for number in numbers:
         loop.add_signal_handler(number, handle, number)
     try:
-        yield lambda: bool(received)
+        with hangups(again=again, end=end):
+            yield lambda: bool(received)
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
@@ -149,6 +162,11 @@ class _Run:
                 exits.enter_context(_published(stack, data_dir / ADDRESSES_FILE))
                 keepers = (self._keep(server) for server in self._servers)
                 await together(self._started(stack), self._supervisor.failed(), *keepers)
+
+    def reload(self) -> None:
+        """Have the receiver read its configuration again; one that does not run yet will read it anyway."""
+        if self._supervisor is not None:
+            self._supervisor.send("receiver", signal.SIGHUP)
 
     def kill(self) -> None:
         """End every process now; the stop that is under way then has nothing left to wait for."""

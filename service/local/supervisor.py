@@ -93,6 +93,12 @@ class Supervisor:
                 raise LocalStackError(msg)
             everyone.result()
 
+    def send(self, name: str, number: signal.Signals) -> None:
+        """Send a child a signal, where it runs."""
+        for keeper in self._keepers:
+            if keeper.child.name == name:
+                keeper.send(number)
+
     def kill(self) -> None:
         """End all children at once: the last resort, and what a second Ctrl-C asks for."""
         for keeper in self._keepers:
@@ -167,7 +173,7 @@ class _Keeper:
         if self._process is None or self._process.returncode is not None:
             self._task.cancel()
         else:
-            self._signal(signal.SIGTERM)
+            self.send(signal.SIGTERM)
         _, late = await asyncio.wait((self._task,), timeout=STOP_TIMEOUT_SECONDS)
         if late:
             self._write(self.child.name, f"did not end within {STOP_TIMEOUT_SECONDS:g} s: killed")
@@ -183,8 +189,8 @@ class _Keeper:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None:
+    def send(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
@@ -217,7 +223,7 @@ class _Keeper:
         )
         self._process = process
         if self._stopping:
-            self._signal(signal.SIGTERM)
+            self.send(signal.SIGTERM)
         assert process.stdout is not None  # noqa: S101 - asked for above
         relay = asyncio.create_task(self._relay(process.stdout))
         code = await process.wait()

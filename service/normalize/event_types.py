@@ -1,5 +1,7 @@
 """Stripe's event types: the one table that decides an event's topic, and the catalogue of those that exist.
 
+The catalogue has the API versions too, in which a webhook endpoint can have its events rendered.
+
 An event is routed by rule, in the catalogue or not: Stripe adds types all the time, and what a new one is about is in
 its name. The catalogue says which are news to this version.
 """
@@ -50,6 +52,12 @@ THIN_TYPES: Final = _catalogue("thin")
 
 CATALOGUE: Final = frozenset((*SNAPSHOT_TYPES, *THIN_TYPES))
 """Every event type that Stripe is known to have."""
+
+API_VERSIONS: Final = _catalogue("api_versions")
+"""The API versions that Stripe makes webhook endpoints with, the oldest first."""
+
+NEWEST_API_VERSION: Final = API_VERSIONS[-1]
+"""The newest that this release knows."""
 
 
 @lru_cache(maxsize=1024)

@@ -36,7 +36,8 @@ class Growth:
     roots: frozenset[ObjectKey]
     locks: frozenset[ObjectKey]
     """The ids that must be locked while this is computed and written: observed objects, the ids through which they are
-    linked, both ends of every new link, and all roots above. Links that are known need no lock: they never go away."""
+    linked, both ends of every new link, and all roots above. Links that are known need no lock: only a rebuild takes
+    one away that no event states, under the lock of its root."""
 
 
 def observe(projection: Projection, events: Iterable[Event]) -> Observed:

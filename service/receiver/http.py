@@ -13,7 +13,7 @@ import ipaddress
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -46,6 +46,7 @@ from service.normalize.vocabulary import unknown_values
 from service.receiver.ingest import Ingest, Ingested, ingest
 from service.receiver.reading import Reading
 from service.receiver.skew import SkewWatch
+from service.signature import fingerprint
 from service.telemetry.metrics import ReceiverMetrics
 from service.telemetry.traces import traced
 
@@ -108,6 +109,7 @@ class Receiver:
     """The public side of one process."""
 
     endpoints: Mapping[str, Endpoint]
+    """By path; replaced as a whole, never changed."""
     ingest: Ingest
     limits: Limits
     metrics: ReceiverMetrics
@@ -123,6 +125,20 @@ class Receiver:
     def __post_init__(self) -> None:
         self.skew = SkewWatch(self.metrics)
         self.reading = Reading(bodies_max=BODIES_PER_SLOT * self.limits.max_in_flight, bytes_max=READING_BYTES_MAX)
+        self._show_secrets()
+
+    def serve(self, endpoints: Iterable[Endpoint]) -> None:
+        """Serve these endpoints and no others, from the next request on; one that has begun keeps its endpoint."""
+        self.endpoints = {endpoint.path: endpoint for endpoint in endpoints}
+        self._show_secrets()
+
+    def _show_secrets(self) -> None:
+        self.metrics.active_secrets.clear()
+        for endpoint in self.endpoints.values():
+            for name in map(fingerprint, endpoint.secrets):
+                self.metrics.active_secrets.labels(endpoint.name, name).set(1)
+            if not endpoint.secrets:
+                self.metrics.active_secrets.labels(endpoint.name, "").set(0)
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one request, whatever it is: one answer, one log line, one count."""

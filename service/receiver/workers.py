@@ -15,29 +15,34 @@ from typing import Final
 import structlog
 
 from service.errors import ConfigurationError
+from service.hangup import Terminal
 
 RESTART_SECONDS: Final = 1.0
 """Between the death of a worker and its successor's start: one that dies at once must not become a fork loop."""
 
 EXIT_CONFIGURATION: Final = 2
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _log: Final = structlog.get_logger("service.workers")
 
 
 class Workers:
-    """Keeps `count` processes running `serve(index)` until SIGTERM or SIGINT, which it passes on."""
+    """Keeps `count` processes running `serve(index)` until SIGTERM or SIGINT, which it passes on; so it does SIGHUP.
+
+    A worker that starts has to read its configuration for itself: what this process knows of it is of its own start.
+    """
 
     def __init__(self, count: int, serve: Callable[[int], None]) -> None:
         self._count = count
         self._serve = serve
         self._pids: dict[int, int] = {}
         self._stopping = False
+        self._terminal = Terminal()
 
     def run(self) -> None:
         """Return once every worker has ended after a signal."""
-        for number in _SIGNALS:
-            signal.signal(number, self._stop)
+        for number, handler in zip(_SIGNALS, (self._stop, self._stop, self._hang_up), strict=True):
+            signal.signal(number, handler)
         for index in range(self._count):
             self._start(index)
         while self._pids:
@@ -68,7 +73,8 @@ class Workers:
         exit_code = 1
         try:
             for number in _SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
+                # Until a worker has a handler of its own, a SIGHUP asks for nothing that its start does not do.
+                signal.signal(number, signal.SIG_IGN if number is signal.SIGHUP else signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             self._serve(index)
             exit_code = 0
@@ -85,6 +91,15 @@ class Workers:
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
+        self._pass_on(signal.SIGTERM)
+
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        if self._terminal.closed:
+            self._stop(number, frame)
+        else:
+            self._pass_on(signal.SIGHUP)
+
+    def _pass_on(self, number: signal.Signals) -> None:
         for pid in tuple(self._pids):
             with suppress(ProcessLookupError):  # it has just been waited for
-                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, number)

@@ -23,6 +23,10 @@ ASKED_AT_ONCE: Final = 8
 
 IDS_PER_PAGE: Final = 100
 
+GOING_ON_MAX: Final = timedelta(days=7)
+"""For how long a run goes on where it was interrupted. A later one begins anew: what was made since is newer than that
+place, and the rest of the list alone would not be what was asked for."""
+
 
 @dataclass(slots=True)
 class Counts:
@@ -68,6 +72,9 @@ class Named:
 class ListProgress(msgspec.Struct, frozen=True):
     """How far a list was walked: `after` is the object that the last page ended with, made at `reached`."""
 
+    asked: str = ""
+    """How the window was asked for."""
+    begun: datetime | None = None
     created_from: datetime | None = None
     created_to: datetime | None = None
     after: str | None = None
@@ -90,16 +97,25 @@ class Backfill:
         self._clock = clock
 
     async def walk(
-        self, name: StripeList, created_from: datetime | None, created_to: datetime | None, watcher: Watcher
+        self,
+        name: StripeList,
+        created_from: datetime | None,
+        created_to: datetime | None,
+        watcher: Watcher,
+        *,
+        asked: str | None = None,
     ) -> Counts:
         """Publish every object of a list that was created in this time. Raises `JobHeld`.
 
-        Where a run over the same time was interrupted, it goes on there.
+        Where a run over the same time was interrupted within the last week, it goes on there. `asked` is how somebody
+        has put that time: a month until now is another one in each run, and goes on where it was all the same.
         """
         counts = Counts()
-        beginning = ListProgress(created_from, created_to)
-        async with job(f"backfill:{self._source.name}:{name}", self._jobs, beginning) as mine:
-            if (mine.progress.created_from, mine.progress.created_to) != (created_from, created_to):
+        now = self._clock.now()
+        beginning = ListProgress(asked or f"{created_from} {created_to}", now, created_from, created_to)
+        async with job(f"backfill:{self._source.name}:{name}", self._jobs, ListProgress()) as mine:
+            left = mine.progress
+            if left.asked != beginning.asked or left.begun is None or now - left.begun > GOING_ON_MAX:
                 await mine.save(beginning)
             more = True
             while more:
@@ -118,6 +134,8 @@ class Backfill:
         async with job(f"backfill:{self._source.name}:{topic}", self._jobs, TopicProgress()) as mine:
             for partition, offsets in sorted((await log.ranges(topic)).items()):
                 begin = max(offsets.start, mine.progress.offsets.get(partition.number, 0))
+                if begin > offsets.stop:  # the topic was made anew
+                    begin = offsets.start
                 async for page in _pages(log.read({partition: range(begin, offsets.stop)})):
                     named = dict.fromkeys(each for record in page if (each := self._named(record)) is not None)
                     page_counts = await self.read_named(list(named))
@@ -137,7 +155,7 @@ class Backfill:
         return Named(its_list, event.object_id) if ours and its_list is not None and event.object_id else None
 
     async def read_named(self, named: Sequence[Named]) -> Counts:
-        """Publish the present state of these objects."""
+        """Publish the present state of these objects. Where one cannot be read, the reading of all ends with that."""
         slots = asyncio.Semaphore(ASKED_AT_ONCE)
 
         async def read(each: Named) -> StripeObject | None:
@@ -147,7 +165,12 @@ class Backfill:
                 except StripeObjectMissing:
                     return None
 
-        found = await asyncio.gather(*map(read, named))
+        try:
+            async with asyncio.TaskGroup() as readings:
+                tasks = [readings.create_task(read(each)) for each in named]
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        found = [task.result() for task in tasks]
         return await self._publish([each for each in found if each is not None], gone=found.count(None))
 
     async def _page(self, name: StripeList, mine: Job[ListProgress]) -> tuple[Counts, bool]:
@@ -166,7 +189,7 @@ class Backfill:
         counts = await self._publish(page.objects, gone=0)
         reached = min((each.created for each in page.objects if each.created), default=progress.reached)
         # Only what is acknowledged is behind us: after a crash before this the page is read once more.
-        await mine.save(ListProgress(progress.created_from, progress.created_to, page.next_after, reached))
+        await mine.save(msgspec.structs.replace(progress, after=page.next_after, reached=reached))
         return counts, page.next_after is not None
 
     async def _publish(self, objects: Iterable[StripeObject], *, gone: int) -> Counts:
@@ -177,9 +200,7 @@ class Backfill:
             if is_deleted(each):
                 counts.gone += 1
                 continue
-            bodies.append(
-                snapshot(each, self._source.own_endpoints[0], livemode=self._source.livemode, clock=self._clock)
-            )
+            bodies.append(snapshot(each, self._source.main_endpoint, livemode=self._source.livemode, clock=self._clock))
         for taken in await take_all(bodies, "backfill", self._ingest):
             match taken.outcome:
                 case Accepted():

@@ -2,13 +2,15 @@
 
 A window of Stripe's own list of events is walked, from its newest to its oldest, a page at a time. Of each page the
 dedupe store is asked what was published. What it does not know was never delivered, or never got through, and is taken
-now. Where the walk was interrupted it goes on; what is newer by then is a window of its own.
+now. So is what somebody has a claim on: whose process was killed has left it, and a walk does not come by again. Where
+the walk was interrupted it goes on; what is newer by then is a window of its own.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol, Self
 
@@ -20,7 +22,7 @@ from service.ports import Clock, JobStore, StripeObject
 from service.receiver.ingest import EVENT_SCOPE, Ingest, Taken
 from service.recovery.jobs import Job, job
 from service.recovery.sources import Source
-from service.recovery.taking import take_all
+from service.recovery.taking import PATIENCE_SECONDS, insist, take_all
 
 LISTED_DAYS: Final = 30
 """Stripe lists no event that is older."""
@@ -48,6 +50,7 @@ class PageReport:
     listed: int
     known: int
     in_flight: int
+    """Somebody had a claim on them when they were looked at, and has published them since, unless this is a preview."""
     not_ours: int
     """Of a type or mode that no configured endpoint takes."""
     unprocessable: int
@@ -133,6 +136,13 @@ class Progress(msgspec.Struct, frozen=True):
     left: Window | None = None
     until: datetime | None = None
 
+    def walked(self, end: datetime) -> datetime:
+        """Until when all is walked by a run until `end`: no further than the one that was interrupted.
+
+        Stripe may have listed events late in what that one has walked: the next run is to look at its end again.
+        """
+        return end if self.left is None else min(end, self.left.end)
+
 
 class _Listed(msgspec.Struct):
     """As much of an event as decides whose it is."""
@@ -169,7 +179,7 @@ class Reconciler:
     def window(self, lookback: timedelta) -> tuple[datetime, datetime]:
         """From so long ago, or as far back as Stripe lists, until what is old enough to have been delivered."""
         now = self._clock.now().replace(microsecond=0)
-        return now - min(lookback, timedelta(days=LISTED_DAYS)), now - self._grace
+        return now - min(lookback, timedelta(days=LISTED_DAYS)), _old_enough(self._clock, self._grace)
 
     async def preview(self, lookback: timedelta, watcher: Watcher) -> Report:
         """Say what is missing in the window, and take nothing. What waits in quarantine counts as missing here."""
@@ -178,18 +188,18 @@ class Reconciler:
         window = Window.whole(begin, end)
         while window.rest:
             found, window = await self._page(window)
-            page = found.report(found.missing)
+            page = found.looked_at()
             report.add(page)
             watcher.page(page)
         return report
 
     async def run(self, lookback: timedelta, watcher: Watcher) -> Report:
         """Take what is missing in the window, and in what an interrupted run has left. Raises `JobHeld`."""
-        async with self._job() as mine:
+        async with _job(self._source, self._jobs) as mine:
             begin, end = self.window(lookback)
             until = mine.progress.until
             # Without a gap to what was walked before, or the next catching up would have to leave that gap out.
-            after = max(until, end) if until is not None and begin <= until else until
+            after = max(until, mine.progress.walked(end)) if until is not None and begin <= until else until
             return await self._walk(mine, Report(begin, end), after, watcher)
 
     async def catch_up(
@@ -200,7 +210,7 @@ class Reconciler:
         It begins `overlap` before the end of the last one: Stripe may list an event late. None, and nothing is done,
         where somebody has caught up within the time `every`.
         """
-        async with self._job() as mine:
+        async with _job(self._source, self._jobs) as mine:
             begin, end = self.window(lookback)
             until = mine.progress.until
             if until is not None:
@@ -208,10 +218,8 @@ class Reconciler:
                     return None
                 oldest, _ = self.window(timedelta(days=LISTED_DAYS))
                 begin = max(oldest, min(end, until) - overlap)
-            return await self._walk(mine, Report(begin, end), max(end, until or end), watcher)
-
-    def _job(self) -> AbstractAsyncContextManager[Job[Progress]]:
-        return job(f"reconcile:{self._source.name}", self._jobs, Progress())
+            walked = mine.progress.walked(end)
+            return await self._walk(mine, Report(begin, end), max(walked, until or walked), watcher)
 
     async def _walk(self, mine: Job[Progress], report: Report, until: datetime | None, watcher: Watcher) -> Report:
         """Walk the report's window; `until` is until when everything is walked by all runs, once this one is done."""
@@ -221,9 +229,10 @@ class Reconciler:
             found, window = await self._page(window)
             page = found.taken(await take_all([each.body for each in found.unknown], "reconcile", self._ingest))
             # Only what is acknowledged is behind us: after a crash before this the page is looked at once more.
-            await mine.save(Progress(window, mine.progress.until) if window.rest else Progress(None, until))
+            await mine.save(Progress(window, mine.progress.until))
             report.add(page)
             watcher.page(page)
+        await mine.save(Progress(None, until))
         return report
 
     async def _page(self, window: Window) -> "tuple[_Found, Window]":
@@ -234,8 +243,9 @@ class Reconciler:
         except StripeObjectMissing:
             if span.after is None:
                 raise
-            # The event that the page before ended with is too old to be listed by now, and what is left is older.
-            return _Found(span.begin), msgspec.structs.replace(window, rest=tuple(others))
+            # The event that the page before ended with is too old to be listed by now, or the key reads another account
+            # than it did. What there is of the span is looked at from its newest on.
+            return _Found(span.end), msgspec.structs.replace(window, rest=(Span(span.begin, span.end), *others))
         if page.next_after is not None:
             others.insert(0, Span(span.begin, span.end, page.next_after))
         return await self._sorted(page.objects, span), msgspec.structs.replace(window, rest=tuple(others))
@@ -254,24 +264,43 @@ class Reconciler:
             missing = Missing(each.id, listed.type, endpoint.name, each.created or reached, pending)
             body = TrustedEvent(endpoint, each.body, self._clock.now())
             ours[ClaimKey(EVENT_SCOPE, each.id)] = _Unknown(missing, body)
-        states = await self._ingest.deduplicator.look(list(ours))
+        give_up_at = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        states = await insist(lambda: self._ingest.deduplicator.look(list(ours)), give_up_at=give_up_at)
         for key, unknown in ours.items():
             match states[key]:
                 case ClaimState.DONE:
                     found.known += 1
                 case ClaimState.IN_FLIGHT:
-                    found.in_flight += 1
+                    found.unknown.append(replace(unknown, claimed=True))
                 case ClaimState.NEW:
                     found.unknown.append(unknown)
         return found
 
 
+async def is_due(source: Source, jobs: JobStore, clock: Clock, *, grace: timedelta, every: timedelta) -> bool:
+    """Whether `catch_up` would do anything: for who would have to open much for it. Raises `JobHeld`."""
+    async with _job(source, jobs) as mine:
+        until = mine.progress.until
+        return until is None or _old_enough(clock, grace) - until >= every
+
+
+def _job(source: Source, jobs: JobStore) -> AbstractAsyncContextManager[Job[Progress]]:
+    return job(f"reconcile:{source.name}", jobs, Progress())
+
+
+def _old_enough(clock: Clock, grace: timedelta) -> datetime:
+    """Until when an event is made that Stripe has had the time to deliver."""
+    return clock.now().replace(microsecond=0) - grace
+
+
 @dataclass(frozen=True, slots=True)
 class _Unknown:
-    """An event that the dedupe store does not know."""
+    """An event that the dedupe store does not know as published."""
 
     missing: Missing
     body: TrustedEvent
+    claimed: bool = False
+    """Somebody is about to publish it, or was, and has been killed."""
 
 
 @dataclass(slots=True)
@@ -281,24 +310,18 @@ class _Found:
     reached: datetime
     listed: int = 0
     known: int = 0
-    in_flight: int = 0
     not_ours: int = 0
     unknown: list[_Unknown] = field(default_factory=list)
 
-    @property
-    def missing(self) -> Sequence[Missing]:
-        """Those that nobody knows, nothing more being known of them."""
-        return [each.missing for each in self.unknown]
-
-    def report(self, missing: Sequence[Missing], *, unprocessable: int = 0) -> PageReport:
-        """The report, with these of the unknown ones missing, and the rest delivered meanwhile."""
-        known = self.known + len(self.unknown) - len(missing) - unprocessable
-        return PageReport(self.reached, self.listed, known, self.in_flight, self.not_ours, unprocessable, missing)
+    def looked_at(self) -> PageReport:
+        """The report where nothing is taken."""
+        missing = [each.missing for each in self.unknown if not each.claimed]
+        return self._report(missing, in_flight=len(self.unknown) - len(missing))
 
     def taken(self, taken: Sequence[Taken]) -> PageReport:
         """The report after the unknown ones were taken: some turn out to be delivered, or in quarantine, before."""
         missing: list[Missing] = []
-        unprocessable = 0
+        in_flight = unprocessable = 0
         for each, its in zip(self.unknown, taken, strict=True):
             match its.outcome:
                 case Accepted():
@@ -307,9 +330,14 @@ class _Found:
                     unprocessable += 1
                 case Quarantined():
                     missing.append(each.missing)
-                case _:
-                    pass  # a duplicate: it was delivered while we looked
-        return self.report(missing, unprocessable=unprocessable)
+                case _:  # a duplicate: it was delivered while we looked
+                    in_flight += each.claimed
+        return self._report(missing, in_flight=in_flight, unprocessable=unprocessable)
+
+    def _report(self, missing: Sequence[Missing], *, in_flight: int, unprocessable: int = 0) -> PageReport:
+        """With these of the unknown ones missing, so many in hand or in quarantine, and the rest known by now."""
+        known = self.known + len(self.unknown) - len(missing) - in_flight - unprocessable
+        return PageReport(self.reached, self.listed, known, in_flight, self.not_ours, unprocessable, missing)
 
 
 def _read(body: bytes) -> _Listed:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, TypeAlias
 
-from service.errors import PublishRefused, Unavailable
+from service.errors import ConfigurationError, PublishRefused, Unavailable
 from service.events import (
     Accepted,
     ClaimKey,
@@ -35,7 +35,7 @@ from service.normalize import normalize
 from service.ports import Publisher, RecordLog
 from service.receiver.ingest import EVENT_SCOPE, Ingest, retake
 from service.records import encode, quarantined_body, read_dead_letter, replayed
-from service.recovery.taking import ATTEMPT_SECONDS, BACKOFF_SECONDS_MAX, BACKOFF_SECONDS_MIN, PATIENCE_SECONDS
+from service.recovery.taking import ATTEMPT_SECONDS, PATIENCE_SECONDS, Jitter, insist
 from service.redaction import CannotUnseal, Sealing
 
 IN_FLIGHT_MAX: Final = 64
@@ -195,8 +195,15 @@ class Search:
 
 
 async def search(log: RecordLog, topic: str, describe: Describe, selection: Selection) -> Search:
-    """Look where a topic's records are that may be among the selection."""
+    """Look where a topic's records are that may be among the selection.
+
+    Raises `ConfigurationError` where there is no such topic, so that nobody takes it for an empty one.
+    """
     ranges = dict(await log.ranges(topic))
+    if not ranges:
+        raise ConfigurationError(
+            f"kafka.topic_prefix: there is no topic {topic} to be seen; `stripe-ingest topics apply` makes it"
+        )
     if selection.ids and (places := _places(selection.ids, ranges)) is not None:
         ranges = places
     elif selection.since is not None:
@@ -289,53 +296,53 @@ async def redrive(
     tell: Callable[[Redriven], object],
     stop: asyncio.Event,
     *,
-    jitter: Callable[[float, float], float] = random.uniform,
+    jitter: Jitter = random.uniform,
 ) -> None:
     """Do the step with each, some at a time, and tell what became of it, as soon as that is known.
 
     Once `stop` is set, or the broker or the dedupe store has been away for longer than a job has patience, no more are
-    begun; what is in flight is waited for, and told.
+    looked for; what is in flight is waited for, and told. The same where the looking fails, before that is raised.
     """
-    flying: set[asyncio.Task[Redriven]] = set()
+    flying: set[asyncio.Task[None]] = set()
 
-    def land(landed: set[asyncio.Task[Redriven]]) -> None:
-        flying.difference_update(landed)
-        for task in landed:
-            redriven = task.result()
-            tell(redriven)
-            if redriven.outcome is Outcome.UNAVAILABLE:
-                stop.set()
+    async def settle(each: Parked) -> None:
+        redriven = await _done(step, each, stop, jitter)
+        tell(redriven)
+        if redriven.outcome is Outcome.UNAVAILABLE:
+            stop.set()
 
-    try:
+    async def begin_all() -> None:
         async for each in parked:
             while len(flying) >= IN_FLIGHT_MAX:
-                land((await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED))[0])
+                landed, _ = await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
+                flying.difference_update(landed)
+                for task in landed:
+                    task.result()  # raises what nobody foresaw
             if stop.is_set():
-                break
-            flying.add(asyncio.create_task(_insist(step, each, stop, jitter)))
+                return
+            flying.add(asyncio.create_task(settle(each)))
+
+    # A stop does not wait for the next record: it may be far away in the log, or a broker say nothing.
+    beginning, stopping = asyncio.create_task(begin_all()), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((beginning, stopping), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        if flying:
-            land((await asyncio.wait(flying))[0])
+        beginning.cancel()
+        stopping.cancel()
+        ended = await asyncio.gather(beginning, *flying, return_exceptions=True)
+    for outcome in ended:
+        if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
+            raise outcome
 
 
-async def _insist(step: Step, parked: Parked, stop: asyncio.Event, jitter: Callable[[float, float], float]) -> Redriven:
-    """Try again while the other side is away, and while the claim of a run that was killed has not run out."""
-    loop = asyncio.get_running_loop()
-    give_up_at = loop.time() + PATIENCE_SECONDS
-    ceiling = BACKOFF_SECONDS_MIN
-    while True:
-        try:
-            return await step(parked)
-        except PublishRefused as refused:
-            return Redriven(parked, Outcome.REFUSED, str(refused))
-        except Unavailable as unavailable:
-            if stop.is_set() or loop.time() >= give_up_at:
-                return Redriven(parked, Outcome.UNAVAILABLE, str(unavailable))
-        ceiling = min(2 * ceiling, BACKOFF_SECONDS_MAX)
-        try:
-            await asyncio.wait_for(stop.wait(), jitter(BACKOFF_SECONDS_MIN, ceiling))
-        except TimeoutError:
-            continue
+async def _done(step: Step, parked: Parked, stop: asyncio.Event, jitter: Jitter) -> Redriven:
+    give_up_at = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+    try:
+        return await insist(lambda: step(parked), give_up_at=give_up_at, jitter=jitter, stop=stop)
+    except PublishRefused as refused:
+        return Redriven(parked, Outcome.REFUSED, str(refused))
+    except Unavailable as unavailable:
+        return Redriven(parked, Outcome.UNAVAILABLE, str(unavailable))
 
 
 def _attempt_deadline() -> float:

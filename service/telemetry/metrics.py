@@ -115,8 +115,22 @@ class ReceiverMetrics:
         )
         self.secret_used = Counter(
             "stripe_ingest_verified_total",
-            "Deliveries verified, by endpoint and fingerprint of the signing secret.",
+            "Deliveries verified, by endpoint and fingerprint of the first active secret that matched.",
             ["endpoint", "secret"],
+            registry=registry,
+        )
+        self.active_secrets = Gauge(
+            "stripe_ingest_active_secrets",
+            "1 for each signing secret that deliveries are verified with, by endpoint and fingerprint; an endpoint that"
+            " has none, and refuses every delivery, has 0 and no fingerprint.",
+            ["endpoint", "secret"],
+            registry=registry,
+        )
+        self.reloads = Counter(
+            "stripe_ingest_reloads_total",
+            "Times a receiver has read its configuration again, by outcome: done, unchanged, or the old one kept since"
+            " the new one is wrong (refused) or could not be read (failed).",
+            ["outcome"],
             registry=registry,
         )
         self.dedupe_claims = Counter(
@@ -266,5 +280,35 @@ class RecoveryMetrics:
             "stripe_ingest_tie_reads_total",
             "Objects read from Stripe because their events alone did not decide their state, by outcome.",
             ["outcome"],
+            registry=registry,
+        )
+
+
+class EndpointMetrics:
+    """What a receiver sees of its webhook endpoints at Stripe."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.problem = Gauge(
+            "stripe_ingest_endpoint_problem",
+            "1 for what was wrong with an endpoint when it was last looked at, 0 for what was not.",
+            ["endpoint", "problem"],
+            registry=registry,
+        )
+        self.undelivered = Gauge(
+            "stripe_ingest_endpoint_undelivered_events",
+            "Events of the last 24 hours for an endpoint that Stripe could not deliver to every endpoint of the account"
+            " that gets them, and should have by now; of very many the first thousand are counted.",
+            ["endpoint"],
+            registry=registry,
+        )
+        self.runs = Counter(
+            "stripe_ingest_endpoint_watch_runs_total",
+            "Looks at an account's webhook endpoints, by outcome (done, or an error's tag).",
+            ["account", "mode", "outcome"],
+            registry=registry,
+        )
+        self.watched = Gauge(
+            "stripe_ingest_endpoint_watched_timestamp_seconds",
+            "When the endpoints of every account that there is an API key of were last looked at, in Unix time.",
             registry=registry,
         )

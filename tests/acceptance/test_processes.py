@@ -180,7 +180,7 @@ async def test_a_receiver_drains_before_what_runs_beside_it_has_ended(deployed: 
         writer.close()
         return False
 
-    async with bootstrap.receiver(deployed.config, beside) as url:
+    async with bootstrap.receiver(deployed.config, [beside]) as url:
         urls.append(url)
         await began.wait()
 

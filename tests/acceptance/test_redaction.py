@@ -267,7 +267,7 @@ async def everything_kept(deployed: Deployment, bodies: Sequence[bytes], log: io
     log.truncate(0)
     log.seek(0)
     async with (
-        bootstrap.receiver(with_ports(config, ports["receiver"]), keep_reconciled) as url,
+        bootstrap.receiver(with_ports(config, ports["receiver"]), [keep_reconciled]) as url,
         aiohttp.ClientSession() as session,
         consuming(config, {name: ports[name] for name in PROJECTIONS}),
     ):

@@ -88,6 +88,8 @@ class RecordLogContract:
 
         assert found == {first: 1}
         assert await harness.log.offsets_at(harness.partitions, NOON) == {first: 0, second: 0}
+        before_all_time = datetime(1969, 12, 31, tzinfo=UTC)
+        assert await harness.log.offsets_at(harness.partitions, before_all_time) == {first: 0, second: 0}
         assert await harness.log.offsets_at([], NOON) == {}
 
     async def test_there_is_nothing_in_a_topic_that_is_not_there(self, harness: LogHarness) -> None:

@@ -595,6 +595,7 @@ async def test_an_endpoint_that_was_registered_before_has_its_own_api_version() 
         ("test", {"enabled_events": []}, "enabled_events", "enabled_events"),
         ("test", {"url": None}, "Missing required param: url", "url"),
         ("test", {"api_version": "newest"}, "Invalid Stripe API version", "api_version"),
+        ("test", {"api_version": "2026-10-29.endive"}, "Invalid Stripe API version", "api_version"),
         ("test", {"disabled": True}, "Received unknown parameter: disabled", "disabled"),
         ("test", {"description": "x" * 5_001}, "must be at most 5000 characters", "description"),
         ("test", {"metadata": {"n" * 41: "x"}}, "keys can have up to 40 characters", "metadata"),

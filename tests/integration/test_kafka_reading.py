@@ -9,7 +9,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 
-from service.adapters.kafka_reading import KafkaRecordLog, ReadingTiming, reading
+from service.adapters.kafka_reading import _BATCH_RECORDS, _FETCH_BYTES, KafkaRecordLog, ReadingTiming, reading
 from service.adapters.kafka_security import KafkaSecurity
 from service.adapters.kafka_topics import TopicSpec, admin_client, apply
 from service.errors import BrokerUnavailable
@@ -49,7 +49,7 @@ async def harness(kafka: LocalKafka, topic_prefix: str) -> AsyncIterator[KafkaLo
     async with admin_client(kafka.bootstrap_servers, security=KafkaSecurity()) as admin:
         await apply(admin, [TopicSpec(topic, 2, 1)])
     async with (
-        AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer,
+        AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, max_batch_size=512 * 1024) as producer,
         reading(kafka.bootstrap_servers, timing=FAST) as log,
     ):
         yield KafkaLogHarness(kafka, log, (Partition(topic, 0), Partition(topic, 1)), producer)
@@ -80,8 +80,10 @@ async def test_offsets_without_records_are_passed_over(harness: KafkaLogHarness)
 
 
 async def test_more_than_one_fetch_gives_is_read_to_its_end(harness: KafkaLogHarness) -> None:
+    """In bytes and in records."""
     first, _ = harness.partitions
-    bodies = [b"%d" % n + b"x" * 20_000 for n in range(700)]
+    bodies = [b"%d" % n + b"x" * 10_000 for n in range(_BATCH_RECORDS + 100)]
+    assert sum(map(len, bodies)) > _FETCH_BYTES
     await asyncio.gather(*(harness.producer.send(first.topic, body, b"k", first.number) for body in bodies))
     await harness.producer.flush()
 

@@ -82,6 +82,13 @@ async def test_up_starts_survives_a_kill_with_its_data_and_stops_leaving_nothing
         assert set(before) == {"receiver", "admin", "bootstrap_servers", "database_url"}
         async with aiohttp.ClientSession() as session, session.get(f"{before['admin']}/readyz") as answer:
             assert answer.status == 200
+        assert await unchanged_reloads(before) == 1  # at its start
+        first.send_signal(signal.SIGHUP)
+
+        async def reloaded() -> bool:
+            return await unchanged_reloads(before) == 2
+
+        await eventually(reloaded, what="the receiver has read its configuration again")
         await leave_a_trace(before)
         with pytest.raises(DataFolderInUse, match="another `stripe-ingest up` runs on"):
             await run_stack(StackOptions(data_dir=data_dir, port=0), prepare=no_hook, started=no_hook)
@@ -104,6 +111,14 @@ async def test_up_starts_survives_a_kill_with_its_data_and_stops_leaving_nothing
     assert not any(map(alive, processes))
     assert not (data_dir / "stack.json").exists()
     assert before["database_url"].rpartition("@")[0] == after["database_url"].rpartition("@")[0]
+
+
+async def unchanged_reloads(addresses: dict[str, str]) -> float:
+    async with aiohttp.ClientSession() as session, session.get(f"{addresses['admin']}/metrics") as answer:
+        lines = (await answer.text()).splitlines()
+    name = 'stripe_ingest_reloads_total{outcome="unchanged"} '
+    (value,) = (line.removeprefix(name) for line in lines if line.startswith(name))
+    return float(value)
 
 
 async def leave_a_trace(addresses: dict[str, str]) -> None:

@@ -28,7 +28,8 @@ from service.errors import (
 from service.events import Secret
 from service.ports import StripeList, StripeReader
 from service.simulator.fake_stripe import Failing, FakeStripe, Held, Lost, RateLimited, serving
-from service.stripe_account.client import Retries, StripeApiReader
+from service.stripe_account.calling import Retries
+from service.stripe_account.client import StripeApiReader
 from service.stripe_account.observer import RetryReason, StripeCounts
 from tests.contracts.stripe_reader import StripeReaderContract, all_of, an_object, event, ids, now
 from tests.support.waiting import eventually, free_port
@@ -263,7 +264,7 @@ async def test_while_one_call_is_told_to_wait_all_others_wait_too() -> None:
         calls = [asyncio.create_task(there.reader.event("evt_1"))]
         await eventually(lambda: there.time.sleeping, what="the call waits")
         calls += [asyncio.create_task(there.reader.event("evt_1")) for _ in range(3)]
-        await eventually(lambda: there.reader._turn._waiters, what="the others wait")
+        await eventually(lambda: there.reader._caller._turn._waiters, what="the others wait")
         assert there.counts.requests == 1
 
         there.time.passes.set()
@@ -559,6 +560,7 @@ async def test_stripe_may_say_not_to_ask_again() -> None:
             ),
             "event_read",
         ),
+        ("Permission denied. … Enabling \"Tax 1099s Read\" ('tax_1099_read') permissions on …", "tax_1099_read"),
         ("The provided key does not have access to account 'acct_1'.", None),
     ],
 )
@@ -569,6 +571,34 @@ async def test_the_missing_permission_is_read_from_stripes_words(message: str, s
 
         assert caught.value.scope == scope
         assert len(there.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "said"),
+    [
+        ("Expired API Key provided: sk_test_***", "api_key_expired", "it has expired"),
+        ("The API key provided does not allow requests from your IP address.", None, "this machine's IP address"),
+        ("Invalid API Key provided: sk_test_***", None, "it is mistyped, rolled or deleted"),
+    ],
+)
+async def test_a_refused_key_says_what_is_wrong_with_it(message: str, code: str | None, said: str) -> None:
+    async with scripted(refuses(401, message, code=code)) as there:
+        with pytest.raises(StripeKeyRefused, match=said):
+            await there.reader.events()
+
+
+async def test_a_key_without_access_to_the_account_is_not_said_to_lack_a_permission() -> None:
+    async with scripted(refuses(403, "The provided key does not have access …", code="account_invalid")) as there:
+        with pytest.raises(StripePermissionMissing, match="no access to the account") as caught:
+            await there.reader.events()
+
+        assert caught.value.scope is None
+
+
+async def test_an_error_whose_message_is_none_is_still_a_refusal() -> None:
+    async with scripted(says(403, '{"error": {"message": ["no"], "type": "invalid_request_error"}}')) as there:
+        with pytest.raises(StripePermissionMissing):
+            await there.reader.events()
 
 
 FAILURES: Final = {

@@ -79,7 +79,7 @@ class Deployment:
     @asynccontextmanager
     async def receiving(self) -> AsyncIterator[str]:
         """A receiver in this process; its URL."""
-        async with bootstrap.receiver(self.config, keep_reconciled) as url:
+        async with bootstrap.receiver(self.config, [keep_reconciled]) as url:
             yield url
 
     @asynccontextmanager

@@ -1,6 +1,6 @@
 """What the installed `stripe` package says there is: event types, and the values of enumerations.
 
-`python -m tests.support.stripe_catalogue` writes the package's event types into our catalogue.
+`python -m tests.support.stripe_catalogue` writes the package's event types and API versions into our catalogue.
 """
 
 import ast
@@ -32,6 +32,11 @@ def literals(annotation: Any) -> frozenset[str]:
 def snapshot_types() -> frozenset[str]:
     """The types an endpoint can ask for."""
     return literals(WebhookEndpointCreateParams.__annotations__["enabled_events"]) - {"*"}
+
+
+def api_versions() -> frozenset[str]:
+    """The API versions that an endpoint can be made with."""
+    return literals(WebhookEndpointCreateParams.__annotations__["api_version"])
 
 
 def thin_types() -> frozenset[str]:
@@ -82,12 +87,17 @@ def known_to_stripe(stripe_class: str, *path: str) -> frozenset[str]:
     return literals(owner.__annotations__[path[-1]])
 
 
-def written(types: frozenset[str], form: str) -> Iterator[str]:
-    """The lines of a catalogue file."""
-    yield f"# Stripe's {form} event types at API version {API_VERSION}."
-    yield from sorted(types)
+def files() -> Iterator[tuple[str, str]]:
+    """Each file of the catalogue: its name and its text."""
+    for form, types in (("snapshot", snapshot_types()), ("thin", thin_types())):
+        yield f"{form}.txt", _text(f"Stripe's {form} event types at API version {API_VERSION}.", types)
+    yield "api_versions.txt", _text(f"Stripe's API versions of webhook endpoints up to {API_VERSION}.", api_versions())
+
+
+def _text(title: str, lines: frozenset[str]) -> str:
+    return "\n".join((f"# {title}", *sorted(lines))) + "\n"
 
 
 if __name__ == "__main__":
-    for form, types in (("snapshot", snapshot_types()), ("thin", thin_types())):
-        (CATALOGUE / f"{form}.txt").write_text("\n".join(written(types, form)) + "\n", encoding="ascii")
+    for name, text in files():
+        (CATALOGUE / name).write_text(text, encoding="ascii")

@@ -1,6 +1,8 @@
 """Snapshots: what they are, what they win over, and that a walk which was interrupted misses nothing."""
 
+import asyncio
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,19 +11,20 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from service.adapters.memory_kafka import MemoryRecordLog
+from service.adapters.memory_stripe import MemoryStripeReader
 from service.contract import PaymentIntent, decode
 from service.contract.schema import schema, schema_name
-from service.errors import StripePermissionMissing
+from service.errors import StripePermissionMissing, StripeUnavailable
 from service.events import TrustedEvent
-from service.ports import StripeList
+from service.ports import StripeList, StripeObject
 from service.projections.ordering import fold
 from service.projections.payments import PAYMENTS
 from service.receiver.ingest import take
-from service.recovery.backfill import Counts
+from service.recovery.backfill import Backfill, Counts, Named
 from service.recovery.snapshots import LISTS
-from service.recovery.ties import settle_ties
+from service.recovery.ties import Ties
 from service.simulator.events import sample
-from tests.support.recovering import TOPICS, Backfilled, World, headers
+from tests.support.recovering import TOPICS, Backfilled, World, endpoint, headers
 
 PAYMENT_INTENTS: StripeList = "payment_intents"
 
@@ -180,20 +183,39 @@ async def description(world: World) -> str | None:
     return data.state.data.description
 
 
+async def thin(world: World, number: int, customer_id: str) -> None:
+    """A thin event about a customer comes."""
+    event = {
+        "id": f"evt_thin_{number}",
+        "object": "v2.core.event",
+        "type": "v1.customer.updated",
+        "livemode": False,
+        "created": "2026-11-20T10:00:00.000Z",
+        "related_object": {"id": customer_id, "type": "customer", "url": "/v1/customers/x"},
+    }
+    body = TrustedEvent(world.endpoints[0], msgspec.json.encode(event), world.clock.now())
+    await take(body, "webhook", world.ingest, deadline=1e12)
+
+
+async def test_a_topic_that_was_made_anew_is_read_from_its_beginning() -> None:
+    before, world = World(), World()
+    for n in range(3):
+        await thin(before, n, "cus_gone")
+    await before.backfill.walk_thin(MemoryRecordLog(before.kafka), TOPICS.of("other"), Backfilled())
+    world.jobs = before.jobs
+    (customer,) = put(world, "customers", "customer.created")
+    await thin(world, 1, customer["id"])
+
+    counts = await world.backfill.walk_thin(MemoryRecordLog(world.kafka), TOPICS.of("other"), Backfilled())
+
+    assert counts == Counts(read=1, published=1)
+
+
 async def test_thin_events_become_snapshots_of_the_objects_that_they_name_once_each() -> None:
     world = World()
     customers = put(world, "customers", "customer.created", 3)
     for n, customer in enumerate([*customers, customers[0], {"id": "cus_gone"}]):
-        thin = {
-            "id": f"evt_thin_{n}",
-            "object": "v2.core.event",
-            "type": "v1.customer.updated",
-            "livemode": False,
-            "created": "2026-11-20T10:00:00.000Z",
-            "related_object": {"id": customer["id"], "type": "customer", "url": "/v1/customers/x"},
-        }
-        body = TrustedEvent(world.endpoints[0], msgspec.json.encode(thin), world.clock.now())
-        await take(body, "webhook", world.ingest, deadline=1e12)
+        await thin(world, n, customer["id"])
     log = MemoryRecordLog(world.kafka)
 
     counts = await world.backfill.walk_thin(log, TOPICS.of("other"), Backfilled())
@@ -214,18 +236,109 @@ async def test_a_key_that_may_not_read_a_list_is_told_which_permission_it_lacks(
     assert refusal.value.scope == "charge_read"
 
 
-async def test_a_tie_is_settled_by_a_read_and_only_of_so_many_at_a_time() -> None:
+class Undecided:
+    """Says of these objects, up to the limit, that they are undecided."""
+
+    def __init__(self, world: World, objects: list[tuple[str, str]]) -> None:
+        self.objects = objects
+        self._world = world
+
+    async def undecided(self, *, account: str, livemode: bool, before: Any, limit: int) -> list[tuple[str, str]]:
+        assert (account, livemode, before < self._world.clock.now()) == ("acct_1", False, True)
+        return self.objects[:limit]
+
+
+async def settled(world: World, ties: Ties, objects: Undecided) -> Counter[str]:
+    """One run; what came to nothing is left out."""
+    return +await ties.settle(await ties.found(world.source, objects), world.backfill)
+
+
+async def test_a_tie_is_settled_by_a_read() -> None:
     world = World()
     (obj,) = put(world, PAYMENT_INTENTS, "payment_intent.succeeded")
-    asked: list[int] = []
+    objects = Undecided(world, [("payment_intent", obj["id"]), ("person", "person_1")])
 
-    class Objects:
-        async def undecided(self, *, account: str, livemode: bool, before: Any, limit: int) -> list[tuple[str, str]]:
-            assert (account, livemode, before < world.clock.now()) == ("acct_1", False, True)
-            asked.append(limit)
-            return [("payment_intent", obj["id"]), ("person", "person_1")]
+    assert await settled(world, Ties(world.clock), objects) == {"published": 1}
+    assert len(world.records()) == 1
 
-    counts = await settle_ties(world.source, world.backfill, Objects(), world.clock)
 
-    assert counts == Counts(read=1, published=1)
-    assert asked == [100]
+async def test_only_so_many_are_read_at_a_time_and_those_that_are_gone_keep_none_from_its_turn() -> None:
+    world = World()
+    (obj,) = put(world, PAYMENT_INTENTS, "payment_intent.succeeded")
+    ties = Ties(world.clock)
+    objects = Undecided(
+        world, [*(("payment_intent", f"pi_gone_{n}") for n in range(250)), ("payment_intent", obj["id"])]
+    )
+
+    came = [await settled(world, ties, objects) for _ in range(4)]
+
+    assert came == [{"gone": 100}, {"gone": 100}, {"gone": 50, "published": 1}, {}]
+    world.clock.advance(86_400)
+    assert await settled(world, ties, objects) == {"gone": 100}
+
+
+async def test_a_list_that_the_key_may_not_read_leaves_the_others_to_be_settled() -> None:
+    world = World(permissions=frozenset({"payment_intent_read"}))
+    (obj,) = put(world, PAYMENT_INTENTS, "payment_intent.succeeded")
+    objects = Undecided(world, [("charge", "ch_1"), ("charge", "ch_2"), ("payment_intent", obj["id"])])
+
+    assert await settled(world, Ties(world.clock), objects) == {"not_permitted": 2, "published": 1}
+
+
+async def test_a_read_that_fails_leaves_none_behind_that_goes_on_with_a_closed_client() -> None:
+    world = World()
+    objects = put(world, PAYMENT_INTENTS, "payment_intent.succeeded", 20)
+    reading: set[str] = set()
+
+    class Slow(MemoryStripeReader):
+        async def object(self, name: StripeList, object_id: str) -> StripeObject:
+            if (name, object_id) == (PAYMENT_INTENTS, objects[0]["id"]):
+                raise StripeUnavailable("away")
+            reading.add(object_id)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                reading.discard(object_id)
+            raise AssertionError
+
+    source = replace(world.source, reader=Slow(world.stripe, None))
+    backfill = Backfill(source, world.ingest, world.jobs, world.clock)
+
+    with pytest.raises(StripeUnavailable):
+        await backfill.read_named([Named(PAYMENT_INTENTS, each["id"]) for each in objects])
+    assert reading == set()
+
+
+async def test_a_snapshot_is_of_the_account_that_an_endpoint_says_whichever_endpoint_comes_first() -> None:
+    nameless = replace(endpoint("first"), account=None)
+    world = World(endpoints=(nameless, endpoint("second")))
+    put(world, PAYMENT_INTENTS, "payment_intent.succeeded")
+
+    await world.backfill.walk(PAYMENT_INTENTS, None, None, Backfilled())
+
+    (record,) = world.records()
+    assert decode(record.value or b"").account == world.source.account == "acct_1"
+
+
+async def test_a_time_counted_from_now_goes_on_where_it_was_interrupted() -> None:
+    world = World()
+    objects = put(world, PAYMENT_INTENTS, "payment_intent.succeeded", 9)
+    day = timedelta(days=1)
+    with pytest.raises(Killed):
+        await world.backfill.walk(PAYMENT_INTENTS, world.clock.now() - day, None, Dying(after=1), asked="1d")
+    world.clock.advance(60)
+
+    counts = await world.backfill.walk(PAYMENT_INTENTS, world.clock.now() - day, None, Backfilled(), asked="1d")
+
+    assert counts.read == 6
+    assert len(world.records()) == len(objects)
+
+
+async def test_a_run_that_was_interrupted_long_ago_is_begun_anew() -> None:
+    world = World()
+    put(world, PAYMENT_INTENTS, "payment_intent.succeeded", 9)
+    with pytest.raises(Killed):
+        await world.backfill.walk(PAYMENT_INTENTS, None, None, Dying(after=1))
+    world.clock.advance(30 * 86_400)
+
+    assert (await world.backfill.walk(PAYMENT_INTENTS, None, None, Backfilled())).read == 9

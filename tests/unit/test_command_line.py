@@ -14,7 +14,10 @@ import pytest
 
 from service.__main__ import main
 from service.errors import (
-    StripeApiError,
+    IngestError,
+    PublishRefused,
+    RowRefused,
+    StoreUnavailable,
     StripeKeyRefused,
     StripeObjectMissing,
     StripePermissionMissing,
@@ -98,11 +101,14 @@ def is_one_line(text: str) -> bool:
         (StripePermissionMissing("the API key may not read /v1/events", scope="event_read"), 1),
         (StripeObjectMissing("GET /v1/charges/ch_1: Stripe has no such object"), 1),
         (StripeRequestRefused("GET /v1/events: Stripe answered 400 (parameter_unknown)"), 1),
+        (PublishRefused("the topic stripe.payments refuses the record"), 1),
+        (RowRefused("Postgres refuses a row: SQLSTATE 22003", "22003"), 1),
+        (StoreUnavailable("no answer from Postgres: TimeoutError"), 75),
     ],
     ids=lambda value: getattr(value, "tag", ""),
 )
-def test_what_stripe_answers_decides_the_exit_code(
-    run: Run, monkeypatch: pytest.MonkeyPatch, error: StripeApiError, code: int
+def test_whether_trying_again_may_help_decides_the_exit_code(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: IngestError, code: int
 ) -> None:
     def fail(**_: object) -> None:
         raise error
@@ -235,7 +241,7 @@ def test_what_the_system_refuses_is_told_in_a_line(
     def fail(*_: object) -> None:
         raise failure
 
-    monkeypatch.setattr("service.commands.options.load", fail)
+    monkeypatch.setattr("service.commands.options.load_given", fail)
 
     ended = run("config", "check")
 

@@ -8,9 +8,12 @@ from typing import TypeAlias
 import pytest
 
 from service.cli import INITIAL_CONFIGURATION
-from service.config import Config, ReconcileConfig, StripeConfig, allowed_networks, load
+from service.config import Config, ReconcileConfig, StripeConfig, allowed_networks, load, load_given, with_stored
+from service.credentials.book import Credentials, EndpointCredentials
+from service.credentials.file import CredentialsFile, new_key
 from service.errors import ConfigurationError
 from service.events import Secret
+from tests.contracts.credential_store import SHOP
 
 Configure: TypeAlias = Callable[..., Config]
 
@@ -120,6 +123,10 @@ def test_secrets_come_from_files_too(configure: Configure, tmp_path: Path) -> No
         (ENDPOINT + ENDPOINT, "endpoints[1] (shop).name: is taken"),
         (ENDPOINT + ENDPOINT.replace('"shop"', '"b"\npath = "/webhooks/shop"'), "endpoints[1] (b).path: /webhooks/shop is taken"),
         (ENDPOINT.replace('"shop"', '"shop"\npath = "hook"'), "endpoints[0] (shop).path: must begin with /"),
+        (
+            "[reconcile]\nlookback_hours = 1\ngrace_seconds = 3600",
+            "reconcile.lookback_hours: must be longer than reconcile.grace_seconds",
+        ),
         ("[reconcile]\nlookback_hours = 721", "reconcile.lookback_hours: expected `int` <= 720"),
         ("[reconcile]\ninterval_seconds = -1", "reconcile.interval_seconds: expected `int` >= 0"),
         ("[reconcile]\ngrace_seconds = 1.5", "reconcile.grace_seconds: expected `int`"),
@@ -289,3 +296,134 @@ def test_allow_ips_knows_stripes_own_addresses() -> None:
     assert networks is not None
     assert len(networks) == 15
     assert allowed_networks("any") is None
+
+
+UNSAID = '[[endpoints]]\nname = "shop"\nmode = "test"\n'
+
+
+def stored(tmp_path: Path, key: Secret | None = None) -> CredentialsFile:
+    """A store with two signing secrets and an API key of `shop`."""
+    file = CredentialsFile(tmp_path / "secrets.json", key)
+    file.write(Credentials().having("shop", SHOP))
+    return file
+
+
+def values(config: Config) -> list[list[str | None]]:
+    """The secrets of each endpoint, and its API key."""
+    return [
+        [*(secret.value for secret in endpoint.secrets), endpoint.api_key.value if endpoint.api_key else None]
+        for endpoint in config.endpoints
+    ]
+
+
+def test_what_an_endpoint_does_not_say_comes_from_the_store(configure: Configure, tmp_path: Path) -> None:
+    file = stored(tmp_path)
+
+    config = configure(f'[secrets]\nstore = "{file.path}"\n' + UNSAID + UNSAID.replace("shop", "another"))
+
+    assert values(config) == [["whsec_new", "whsec_old", "rk_test_1"], [None]]
+    assert [secret.value for secret in config.webhook_endpoints()[0].secrets] == ["whsec_new", "whsec_old"]
+    assert "whsec_" not in repr(config)
+    assert "rk_test" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ('secrets = ["whsec_said"]', ["whsec_said", "rk_test_1"]),
+        ('api_key = "sk_test_said"', ["whsec_new", "whsec_old", "sk_test_said"]),
+        ('secrets = ["whsec_said"]\napi_key = "sk_test_said"', ["whsec_said", "sk_test_said"]),
+        ("secrets = []", ["whsec_new", "whsec_old", "rk_test_1"]),
+    ],
+)
+def test_the_configuration_overrides_the_store_kind_by_kind(
+    configure: Configure, tmp_path: Path, said: str, expected: list[str]
+) -> None:
+    file = stored(tmp_path)
+
+    assert values(configure(f'[secrets]\nstore = "{file.path}"\n{UNSAID}{said}\n')) == [expected]
+
+
+def test_the_environment_overrides_the_store(configure: Configure, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("rk_test_said\n")
+
+    config = configure(
+        UNSAID,
+        STRIPE_INGEST__SECRETS__STORE=str(stored(tmp_path).path),
+        STRIPE_INGEST__ENDPOINTS__SHOP__SECRETS="whsec_said",
+        STRIPE_INGEST__ENDPOINTS__SHOP__API_KEY_FILE=str(tmp_path / "key"),
+    )
+
+    assert values(config) == [["whsec_said", "rk_test_said"]]
+
+
+def test_what_was_given_is_known_without_the_store(tmp_path: Path) -> None:
+    file = tmp_path / "stripe-ingest.toml"
+    file.write_text('[secrets]\nstore = "/does/not/exist/secrets.json"\n' + UNSAID)
+
+    given = load_given(str(file), {})
+
+    assert values(given) == [[None]]
+    assert values(with_stored(given, Credentials().having("shop", SHOP))) == [["whsec_new", "whsec_old", "rk_test_1"]]
+    assert values(with_stored(given, Credentials().having("shop", EndpointCredentials()))) == [[None]]
+    with pytest.raises(ConfigurationError, match=r"secrets\.store: the folder of /does/not/exist/secrets\.json is not"):
+        load(str(file), {})
+
+
+def test_a_store_that_is_not_there_yet_is_empty(configure: Configure, tmp_path: Path) -> None:
+    config = configure(f'[secrets]\nstore = "{tmp_path / "secrets.json"}"\n' + UNSAID + ENDPOINT.replace("shop", "b"))
+
+    assert values(config) == [[None], ["whsec_one", None]]
+
+
+def test_without_a_store_every_endpoint_says_its_secrets(configure: Configure) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        configure(ENDPOINT + UNSAID.replace("shop", "b"))
+
+    assert str(refused.value) == (
+        "endpoints[1] (b).secrets: at least one signing secret (whsec_…) is needed, or secrets.store, where `endpoints"
+        " apply` puts it"
+    )
+
+
+def test_the_stores_key_comes_from_a_file_with_older_ones_below(configure: Configure, tmp_path: Path) -> None:
+    old, new = new_key(), new_key()
+    store = stored(tmp_path, Secret(old))
+    (tmp_path / "keys").write_text(f"{new}\n{old}\n")
+    settings = f'[secrets]\nstore = "{store.path}"\nkey_file = "{tmp_path / "keys"}"\n' + UNSAID
+
+    config = configure(settings)
+
+    assert values(config) == [["whsec_new", "whsec_old", "rk_test_1"]]
+    file = config.secrets.file()
+    assert file is not None
+    file.write(file.read())
+    (tmp_path / "keys").write_text(f"{new}\n")
+    assert values(configure(settings)) == [["whsec_new", "whsec_old", "rk_test_1"]]
+    assert not [key for key in (old, new) if key in repr(config)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("", "secrets.key: is needed: "),
+        ('key = "hunter2"', "secrets.key: must be 32 bytes in URL-safe base64"),
+        ('key_file = "/does/not/exist"', "secrets.key_file: /does/not/exist cannot be read"),
+        ('key = "hunter2"\nkey_file = "x"', "secrets.key: is set beside key_file"),
+    ],
+)
+def test_an_encrypted_store_without_its_key_is_refused(
+    configure: Configure, tmp_path: Path, settings: str, message: str
+) -> None:
+    store = stored(tmp_path, Secret(new_key()))
+
+    with pytest.raises(ConfigurationError) as refused:
+        configure(f'[secrets]\nstore = "{store.path}"\n{settings}\n' + UNSAID)
+
+    assert str(refused.value).startswith(message)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_key_without_a_store_is_refused(configure: Configure) -> None:
+    with pytest.raises(ConfigurationError, match=r"secrets\.store: is needed beside secrets\.key"):
+        configure(f'[secrets]\nkey = "{new_key()}"\n' + ENDPOINT)

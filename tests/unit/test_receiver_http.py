@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -18,7 +19,7 @@ from service.errors import BrokerUnavailable, PublishOutcomeUnknown, PublishRefu
 from service.events import Endpoint, Secret
 from service.receiver.accepting import accepting
 from service.receiver.http import RUNNER_OPTIONS, Limits, Receiver, build_app
-from service.signature import sign
+from service.signature import fingerprint, sign
 from tests.support.receiving import LIMITS, ScriptedPublisher, post, raw_exchange, receiver, serving
 from tests.support.waiting import eventually
 
@@ -484,3 +485,89 @@ async def test_addresses_outside_allow_ips_are_refused(client: Client) -> None:
 
     client.receiver.allowed_networks = (ipaddress.ip_network("127.0.0.0/8"),)
     assert (await client.deliver(body()))[0] == 200
+
+
+def moved(endpoint: Endpoint, path: str, *secrets: Secret) -> Endpoint:
+    return replace(endpoint, path=path, secrets=secrets or endpoint.secrets)
+
+
+async def test_a_delivery_in_flight_keeps_its_endpoint_when_the_endpoints_are_replaced(client: Client) -> None:
+    client.publisher.gate = asyncio.Event()
+    published = asyncio.create_task(client.deliver(body()))
+    await eventually(lambda: client.receiver.in_flight == 1, what="the delivery waits for its ack")
+    payload = body("evt_2")
+    head = f"POST {LIVE.path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(payload)}\r\n"
+    host, _, port = client.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"{head}Stripe-Signature: {signed(payload)}\r\n\r\n".encode() + payload[:10])
+    await eventually(lambda: len(client.receiver.reading._readers) == 1, what="a body is half read")
+
+    client.receiver.serve([TEST, moved(LIVE, "/new/path", Secret("whsec_next"))])
+    client.publisher.gate.set()
+    writer.write(payload[10:])
+
+    assert await published == (200, {"status": "accepted", "id": "evt_1"})
+    answer = await asyncio.wait_for(reader.read(), 10)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert orjson.loads(answer.partition(b"\r\n\r\n")[2]) == {"status": "accepted", "id": "evt_2"}
+    writer.close()
+    await writer.wait_closed()
+    assert client.counted("live", "accepted") == 2
+    assert (await client.deliver(body("evt_3")))[1]["error"] == "endpoint_unknown"
+
+
+async def test_an_endpoint_that_is_taken_away_answers_404_and_a_new_one_its_own(client: Client) -> None:
+    new = Endpoint(name="new", path="/webhooks/new", secrets=(Secret("whsec_of_the_new_one"),), mode="live")
+    assert (await client.deliver(body("evt_1"), to=new))[0] == 404
+
+    client.receiver.serve([TEST, new])
+
+    assert (await client.deliver(body("evt_1"), to=new))[0] == 200
+    status, answer = await client.deliver(body("evt_2"))
+    assert (status, answer["error"]) == (404, "endpoint_unknown")
+    assert (await client.deliver(body("evt_3", livemode=False), to=TEST))[0] == 200
+
+
+async def test_a_secret_that_is_taken_away_is_refused_from_the_next_delivery_on(client: Client) -> None:
+    new = Secret("whsec_next")
+    for secrets in ((new, SECRET), (new,)):
+        client.receiver.serve([moved(LIVE, LIVE.path, *secrets), TEST])
+        payload = body(f"evt_{len(secrets)}")
+        assert (await post(client.session, client.url + LIVE.path, payload, signed(payload, new)))[0] == 200
+
+    status, answer = await client.deliver(body("evt_3"))
+    assert (status, answer["error"]) == (400, "signature_mismatch")
+
+
+def active_secrets(given: Receiver) -> dict[tuple[str, str], float]:
+    (metric,) = given.metrics.active_secrets.collect()
+    return {(sample.labels["endpoint"], sample.labels["secret"]): sample.value for sample in metric.samples}
+
+
+def test_the_active_secrets_are_shown_by_fingerprint_and_only_they() -> None:
+    given, _ = made()
+    assert active_secrets(given) == {
+        ("live", fingerprint(SECRET)): 1,
+        ("test", fingerprint(TEST.secrets[0])): 1,
+    }
+
+    new = Secret("whsec_next")
+    given.serve([moved(LIVE, LIVE.path, new, SECRET), replace(TEST, secrets=())])
+
+    assert active_secrets(given) == {("live", fingerprint(new)): 1, ("live", fingerprint(SECRET)): 1, ("test", ""): 0}
+
+
+async def test_deliveries_are_counted_by_the_first_of_the_active_secrets_that_signed_them(client: Client) -> None:
+    new = Secret("whsec_next")
+    client.receiver.serve([moved(LIVE, LIVE.path, new, SECRET)])
+    payload, other = body("evt_1"), body("evt_2")
+    both = f"{signed(payload)},{signed(payload, new).partition(',')[2]}"
+
+    await post(client.session, client.url + LIVE.path, payload, both)
+    await post(client.session, client.url + LIVE.path, other, signed(other))
+
+    counts = {
+        name: client.receiver.metrics.secret_used.labels("live", fingerprint(secret))._value.get()
+        for name, secret in (("new", new), ("old", SECRET))
+    }
+    assert counts == {"new": 1, "old": 1}

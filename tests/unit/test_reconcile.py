@@ -1,15 +1,21 @@
 """What counts as missing, and that a walk which was interrupted ends where an uninterrupted one does."""
 
+import asyncio
 from collections import Counter
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import JobHeld, StripePermissionMissing, StripeUnavailable
-from service.recovery.reconcile import PageReport, Report, Span, Window, endpoint_of
-from tests.support.recovering import DAY, Reconciled, World, endpoint, headers
+from service.adapters.dedupe_memory import MemoryDedupeStore
+from service.errors import DedupeUnavailable, JobHeld, StripePermissionMissing, StripeUnavailable
+from service.events import ClaimKey, ClaimState
+from service.receiver.ingest import EVENT_SCOPE
+from service.recovery.reconcile import PageReport, Report, Span, Window, endpoint_of, is_due
+from tests.support.recovering import DAY, GRACE, Reconciled, World, endpoint, headers
+from tests.support.waiting import eventually
 
 T0 = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -87,6 +93,45 @@ async def test_what_stripe_has_not_given_up_is_told_apart() -> None:
     assert (report.missing.total(), report.pending) == (1, 1)
 
 
+async def test_what_a_killed_process_had_claimed_is_waited_for_and_taken() -> None:
+    """Its walk stood at this page: passed over now, nobody would ever look at it again."""
+    world = World()
+    missed = world.happens(2)
+    key = ClaimKey(EVENT_SCOPE, missed[0])
+    await world.dedupe.claim([key], owner="killed")
+    run = asyncio.create_task(world.reconciler.run(DAY, Reconciled()))
+    await eventually(world.published, what="the page is being taken")
+    world.clock.advance(31)  # its lease runs out
+
+    report = await run
+
+    assert world.published() == Counter(missed)
+    assert (report.missing.total(), report.in_flight) == (2, 0)
+
+
+async def test_what_is_delivered_while_the_walk_waits_for_it_was_not_missing() -> None:
+    world = World()
+    (event_id,) = world.happens(1)
+    key = ClaimKey(EVENT_SCOPE, event_id)
+
+    class Slow(MemoryDedupeStore):
+        """Whoever asks for what another has, waits; by then that one is done."""
+
+        async def claim(self, keys: Collection[ClaimKey], *, owner: str) -> Mapping[ClaimKey, ClaimState]:
+            states = await super().claim(keys, owner=owner)
+            await self.confirm([key for key, state in states.items() if state is ClaimState.IN_FLIGHT])
+            return states
+
+    world.dedupe = Slow(world.clock, max_entries=10)
+    await world.dedupe.claim([key], owner="a receiver")
+
+    assert (await world.reconciler.preview(DAY, Reconciled())).in_flight == 1
+    report = await world.reconciler.run(DAY, Reconciled())
+
+    assert (report.in_flight, report.known, report.missing) == (1, 0, Counter())
+    assert world.published() == Counter()
+
+
 async def test_only_types_that_an_endpoint_takes_are_missed() -> None:
     world = World(endpoints=(endpoint("refunds", "refund.created"), endpoint("all", "*", mode="live")))
     world.happens(2)
@@ -160,6 +205,34 @@ async def test_a_walk_interrupted_after_any_page_ends_where_an_uninterrupted_one
     assert world.stripe.requests - begin <= 2 + 6 + 2
 
 
+async def test_what_is_listed_late_is_found_after_an_interrupted_run_too() -> None:
+    world = World()
+    world.happens(9)
+    with pytest.raises(Killed):
+        await world.reconciler.catch_up(DAY, timedelta(hours=1), Dying(after=1))
+    (late,) = world.happens(1, ago=timedelta(minutes=20))
+    world.clock.advance(3 * 3600)
+
+    await caught_up(world)
+    world.clock.advance(900)
+    await caught_up(world)
+
+    assert late in world.published()
+
+
+async def test_a_cursor_that_stripe_does_not_know_costs_a_second_look_and_no_event() -> None:
+    world = World()
+    missed = world.happens(9)
+    with pytest.raises(Killed):
+        await world.reconciler.run(DAY, Dying(after=1))
+    for event_id in missed[-3:]:
+        world.stripe.forget(event_id)
+
+    await world.reconciler.run(DAY, Reconciled())
+
+    assert world.published() == Counter(missed)
+
+
 async def test_a_walk_whose_place_is_too_old_to_be_listed_is_over() -> None:
     world = World()
     world.happens(9, ago=timedelta(days=29))
@@ -200,6 +273,17 @@ async def test_catching_up_begins_before_the_end_of_the_last_time() -> None:
     assert world.published() == Counter(missed)
 
 
+async def test_catching_up_begins_even_where_the_first_look_back_is_all_grace() -> None:
+    world = World()
+    await world.reconciler.catch_up(timedelta(minutes=5), timedelta(hours=1), Reconciled())
+    missed = world.happens(1, ago=timedelta(0))
+    world.clock.advance(3600)
+
+    await world.reconciler.catch_up(timedelta(minutes=5), timedelta(hours=1), Reconciled())
+
+    assert world.published() == Counter(missed)
+
+
 async def test_who_comes_after_another_has_caught_up_does_nothing() -> None:
     world = World()
     await caught_up(world)
@@ -212,6 +296,44 @@ async def test_who_comes_after_another_has_caught_up_does_nothing() -> None:
     assert world.stripe.requests == asked
     world.clock.advance(600)
     assert await world.reconciler.catch_up(DAY, timedelta(hours=1), Reconciled(), every=every) is not None
+
+
+async def test_who_has_to_open_much_can_ask_before_whether_it_is_due() -> None:
+    world = World()
+    every = timedelta(minutes=15)
+
+    async def due() -> bool:
+        return await is_due(world.source, world.jobs, world.clock, grace=GRACE, every=every)
+
+    assert await due()
+    assert await due()
+    await caught_up(world)
+    assert not await due()
+    world.clock.advance(900)
+    assert await due()
+    await world.jobs.begin("reconcile:acct_1/test", owner="another", lease_seconds=60)
+    with pytest.raises(JobHeld):
+        await due()
+
+
+async def test_a_dedupe_store_that_is_away_for_a_moment_is_asked_again() -> None:
+    world = World()
+    missed = world.happens(1)
+
+    class Away(MemoryDedupeStore):
+        away = True
+
+        async def look(self, keys: Collection[ClaimKey]) -> Mapping[ClaimKey, ClaimState]:
+            if self.away:
+                self.away = False
+                raise DedupeUnavailable("away")
+            return await super().look(keys)
+
+    world.dedupe = Away(world.clock, max_entries=10)
+
+    await world.reconciler.run(DAY, Reconciled())
+
+    assert world.published() == Counter(missed)
 
 
 async def test_a_short_look_back_does_not_make_the_next_catching_up_skip_a_gap() -> None:

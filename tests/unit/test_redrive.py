@@ -54,6 +54,7 @@ from service.redaction import Redaction, RedactionKeys, Sealing, parse_paths
 from service.telemetry.metrics import ReceiverMetrics
 from service.telemetry.observers import DedupeMetricsObserver
 from tests.contracts.projection_store import event, intent
+from tests.support.waiting import eventually
 
 TOPICS = Topics("stripe")
 PAYMENTS = TOPICS.of("payment")
@@ -448,6 +449,64 @@ async def test_told_to_stop_it_begins_nothing_more_and_tells_what_was_in_flight(
 
     assert len(told) == begun
     assert 5 <= begun < 100
+
+
+async def test_what_became_of_each_is_told_while_others_are_in_flight(world: World) -> None:
+    for number in range(2):
+        world.bury(payment(number), offset=number)
+
+    async def step(parked: Parked) -> Redriven:
+        if parked.id == "evt_0":
+            await eventually(lambda: world.told, what="the other one is told")
+        return Redriven(parked, Outcome.REPLAYED)
+
+    await world.run(TOPICS.dead_letter, step)
+
+    assert [redriven.parked.id for redriven in world.told] == ["evt_1", "evt_0"]
+
+
+async def test_told_to_stop_it_looks_no_further(world: World) -> None:
+    """What is wanted next may be at the other end of the log, or a broker say nothing."""
+    world.bury(payment(1))
+    first = dead_letter_of(world.kafka.records(TOPICS.dead_letter)[0])
+    left = False
+
+    async def looking() -> AsyncIterator[Parked]:
+        nonlocal left
+        yield first
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left = True
+
+    async def step(parked: Parked) -> Redriven:
+        world.stop.set()
+        return Redriven(parked, Outcome.REPLAYED)
+
+    await asyncio.wait_for(redrive(looking(), step, world.told.append, world.stop), 5)
+
+    assert [redriven.parked for redriven in world.told] == [first]
+    assert left
+
+
+async def test_what_nobody_foresaw_ends_the_run_when_the_others_are_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IN_FLIGHT_MAX", 5)
+    for number in range(20):
+        world.bury(payment(number), offset=number)
+
+    first, second, *others = [parked.id for parked in await found(world, TOPICS.dead_letter, limit=5)]
+
+    async def step(parked: Parked) -> Redriven:
+        if parked.id == second:
+            raise ZeroDivisionError
+        return Redriven(parked, Outcome.REPLAYED)
+
+    with pytest.raises(ZeroDivisionError):
+        await world.run(TOPICS.dead_letter, step)
+
+    assert [redriven.parked.id for redriven in world.told] == [first, *others]
 
 
 async def test_what_was_in_flight_is_told_when_the_reading_fails(world: World) -> None:

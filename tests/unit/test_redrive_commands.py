@@ -65,9 +65,16 @@ class World:
             self.kafka.create_topic(name)
         self.publisher = MemoryPublisher(self.kafka)
 
-    def bury(self, count: int, *, group: str = GROUP, reason: str = "schema_mismatch") -> None:
+    def bury(
+        self,
+        count: int,
+        *,
+        group: str = GROUP,
+        reason: str = "schema_mismatch",
+        event_type: str = "payment_intent.updated",
+    ) -> None:
         for number in range(count):
-            given = replace(event(f"evt_{number}", intent(number), at=number), endpoint="shop")
+            given = replace(event(f"evt_{number}", intent(number), at=number), endpoint="shop", event_type=event_type)
             made = encode(given, topics=TOPICS, ingest_source="webhook", include_raw=False, traceparent="")
             origin = ConsumedRecord(Partition(made.topic, 3), number, made.key, made.value, made.headers, 0)
             self.kafka.append(dead_letter(InvalidRecord(origin, reason, "$.data"), topics=TOPICS, consumer_group=group))
@@ -157,6 +164,17 @@ def test_on_a_terminal_a_list_is_a_table_with_the_counts_at_its_end(run: Run, wo
 
 
 @pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize("event_type", ["v2.core.account[requirements].updated", "a[/b]"])
+def test_a_table_shows_a_type_with_brackets_as_it_is(run: Run, world: World, event_type: str) -> None:
+    world.bury(1, event_type=event_type)
+
+    ended = run("dead-letter", "list")
+
+    assert ended.code == 0
+    assert event_type in ended.out.split()
+
+
+@pytest.mark.usefixtures("terminal")
 def test_a_table_ends_and_the_counts_do_not(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.commands.redrive.ROWS_SHOWN_MAX", 3)
     world.bury(10)
@@ -201,6 +219,21 @@ def test_where_nothing_is_nothing_is_said(run: Run, world: World, group: str) ->
     assert run("dead-letter", "replay").out == "There is nothing.\n"
 
 
+@pytest.mark.parametrize("command", ["list", "show evt_1", "replay --dry-run", "replay"])
+@pytest.mark.parametrize("group", ["dead-letter", "quarantine"])
+def test_a_topic_that_is_not_there_is_not_taken_for_an_empty_one(
+    run: Run, world: World, monkeypatch: pytest.MonkeyPatch, group: str, command: str
+) -> None:
+    """Of a mistyped prefix it would be wrong to say that nothing is parked."""
+    world.bury(1)
+    monkeypatch.setenv("STRIPE_INGEST__KAFKA__TOPIC_PREFIX", "strpe")
+
+    ended = run(group, *command.split())
+
+    assert (ended.code, ended.out) == (2, "")
+    assert f"strpe.{group}" in ended.err
+
+
 @pytest.mark.parametrize("name", ["stripe.quarantine/0/1", "evt_1"])
 def test_to_show_opens_the_payload(run: Run, world: World, name: str) -> None:
     world.park(b"{")
@@ -217,6 +250,30 @@ def test_to_show_opens_the_payload(run: Run, world: World, name: str) -> None:
 
     assert shown["value"] == body.decode()
     assert shown["headers"]["event_id"] == "evt_1"
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (b'{"a": 1.5, "b": [123456789012345678901234567890]}', {"value": {"a": 1.5, "b": [123456789012345678901234567890]}}),
+        (b'{"a": NaN}', {"value": '{"a": NaN}'}),
+        (b'{"a": 1e999}', {"value": '{"a": 1e999}'}),
+        (b"[" * 100_000, {"value": "[" * 100_000}),
+        (b"", {"value": ""}),
+        ("{}".encode("utf-16"), {"value_base64": "//57AH0A"}),
+        (b"{}\xff", {"value_base64": "e33/"}),
+    ],
+    ids=["json", "not a number", "beyond floats", "deep", "empty", "utf-16", "no text"],
+)  # fmt: skip
+def test_what_is_shown_is_json_whatever_was_parked(
+    run: Run, world: World, body: bytes, shown: Mapping[str, object]
+) -> None:
+    world.park(body)
+
+    (line,) = run("quarantine", "show", "stripe.quarantine/0/0").out.splitlines()
+
+    read = json.loads(line, parse_constant=pytest.fail)
+    assert {name: value for name, value in read.items() if name.startswith("value")} == shown
 
 
 @pytest.mark.parametrize("when", ["yesterday", "24", "h", "2026-13-01T00:00:00Z", "999999d"])

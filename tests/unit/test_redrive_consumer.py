@@ -11,7 +11,9 @@ from service.adapters.memory_store import MemoryDatabase, MemoryProjectionStore
 from service.consumer.dead_letter import DeadLetterLimit
 from service.consumer.loop import Consumer, ConsumerLimits
 from service.contract import Event
+from service.errors import RowRefused
 from service.events import Record
+from service.ports import Applied, Batch
 from service.records import Topics, dead_letter, decode_for, encode
 from tests.contracts.projection_store import PAYMENTS, SHOP, event, intent
 from tests.support.memory_log import DrainingSource, SeenByObserver, TickingClock, new_kafka
@@ -156,3 +158,43 @@ async def test_what_comes_after_a_refused_row_is_passed_over_too(rig: Rig) -> No
 
     assert rig.seen.reasons == ["row_refused"]
     assert rig.stored == 2
+
+
+async def test_a_replay_that_came_too_early_does_not_stop_what_is_live(rig: Rig) -> None:
+    """It is dead-lettered again, as what it was, however much of it there is."""
+    rig.limit = DeadLetterLimit(consecutive=10)
+    for _ in range(20):
+        rig.put(b"poison still", replayed_for=OURS)
+    rig.put(payment(1))
+
+    await rig.consume()
+
+    assert rig.buried == [b"poison still"] * 20
+    assert {key.object_id for _, key in rig.database.rows} == {"pi_1"}
+    assert rig.stored == 21
+
+
+async def test_what_is_live_is_counted_behind_a_replay_too(rig: Rig) -> None:
+    rig.limit = DeadLetterLimit(consecutive=20)
+    rig.put(b"poison")
+    rig.put(b"poison still", replayed_for=OURS)
+    rig.put(b"poison")
+    rig.put(b"poison still", replayed_for=OURS)
+    rig.put(b"poison")
+
+    await rig.consume()
+
+    assert rig.buried == [b"poison", b"poison still", b"poison", b"poison still"]
+    assert rig.stored == 4
+
+
+async def test_an_offset_that_the_database_refuses_is_nobodys_poison(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(_: Batch) -> Applied:
+        raise RowRefused("a row is refused: SQLSTATE 23514", "23514")
+
+    monkeypatch.setattr(rig.store, "apply", refuse)
+    rig.put(payment(1), replayed_for=THEIRS)
+
+    with pytest.raises(RowRefused):
+        await rig.consume()
+    assert rig.buried == []

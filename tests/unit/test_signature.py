@@ -211,6 +211,18 @@ def test_a_header_signed_with_both_secrets_verifies_before_during_and_after_the_
     assert verified.secret_fingerprint == fingerprint(active)
 
 
+@pytest.mark.parametrize("active", [(SECRET, OTHER), (OTHER, SECRET)])
+@pytest.mark.parametrize("signed_with", [(SECRET, OTHER), (OTHER, SECRET)])
+def test_of_several_secrets_that_signed_it_the_first_active_one_is_told(
+    active: tuple[Secret, ...], signed_with: tuple[Secret, ...]
+) -> None:
+    header = f"t={t()}" + "".join(f",v1={v1(secret=secret.value)}" for secret in signed_with)
+
+    verified = verify(delivery(BODY, header, to=endpoint(*active)), now=NOW, tolerance_seconds=TOLERANCE)
+
+    assert verified.secret_fingerprint == fingerprint(active[0])
+
+
 def test_a_secret_that_is_no_longer_active_is_refused() -> None:
     with pytest.raises(SignatureMismatch):
         verify(signed_delivery(BODY, to=endpoint(OTHER)), now=NOW, tolerance_seconds=TOLERANCE)

@@ -1,12 +1,11 @@
 """Webhook endpoints as Stripe's API keeps them: what it takes, what it refuses, and the secret that it tells once."""
 
 import ipaddress
-import re
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from service.events import Secret
-from service.normalize.event_types import SNAPSHOT_TYPES
+from service.normalize.event_types import API_VERSIONS, SNAPSHOT_TYPES
 from service.simulator.fake_stripe.forms import boolean, strings, text
 from service.simulator.fake_stripe.refusals import Refusal, invalid, missing_param, no_such, unknown_param
 from service.simulator.fake_stripe.shelf import Page, Shelf
@@ -24,7 +23,6 @@ _CREATE_PARAMS: Final = frozenset({
     "api_version", "connect", "description", "enabled_events", "expand", "metadata", "url",
 })  # fmt: skip
 _UPDATE_PARAMS: Final = frozenset({"description", "disabled", "enabled_events", "expand", "metadata", "url"})
-_API_VERSION: Final = re.compile(r"20[0-9]{2}-[01][0-9]-[0-3][0-9](\.[a-z]+)?")
 _KNOWN: Final = frozenset((*SNAPSHOT_TYPES, ALL_EVENTS))
 _NOT_PUBLIC: Final = (
     "Invalid URL: URL must be publicly accessible. Consider using a tool like the Stripe CLI to test webhooks locally:"
@@ -76,7 +74,7 @@ class Endpoints:
     ) -> Object:
         """Register one at any URL, a local one too, which the API would refuse."""
         _check_events(enabled_events)
-        if api_version is not None and not _API_VERSION.fullmatch(api_version):
+        if api_version is not None and api_version not in API_VERSIONS:
             raise invalid("api_version", f"Invalid Stripe API version: {api_version[:40]}")
         if len(self._shelf) >= self._most:
             mode = "live" if self._livemode else "test"

@@ -9,7 +9,15 @@ import pytest
 
 from service.contract import DATA_TYPES, Category, Other
 from service.normalize import category_of
-from service.normalize.event_types import CATALOGUE, PING, ROUTES, SNAPSHOT_TYPES, THIN_TYPES
+from service.normalize.event_types import (
+    API_VERSIONS,
+    CATALOGUE,
+    NEWEST_API_VERSION,
+    PING,
+    ROUTES,
+    SNAPSHOT_TYPES,
+    THIN_TYPES,
+)
 from service.records import Topics, encode
 from service.routing import object_of, route
 from tests.support import stripe_catalogue
@@ -98,10 +106,12 @@ def known() -> Iterator[tuple[str, tuple[str, ...], frozenset[str]]]:
     """Who lists event types, with our list of the same and theirs."""
     yield "stripe package, snapshot", SNAPSHOT_TYPES, stripe_catalogue.snapshot_types()
     yield "stripe package, thin", THIN_TYPES, stripe_catalogue.thin_types()
+    yield "stripe package, API versions", API_VERSIONS, stripe_catalogue.api_versions()
     if REFERENCE.is_file():
         listed = orjson.loads(REFERENCE.read_bytes())
         yield "reference, snapshot", SNAPSHOT_TYPES, frozenset(listed["snapshot"])
         yield "reference, thin", THIN_TYPES, frozenset(listed["thin"])
+        yield "reference, API versions", API_VERSIONS, frozenset(listed["webhook_endpoint_api_versions_accepted"])
 
 
 @pytest.mark.parametrize(
@@ -112,11 +122,13 @@ def test_the_catalogue_is_stripes(who: str, ours: tuple[str, ...], theirs: froze
 
 
 def test_the_catalogue_says_which_api_version_it_is_of() -> None:
-    for form in ("snapshot", "thin"):
-        first = (stripe_catalogue.CATALOGUE / f"{form}.txt").read_text(encoding="ascii").partition("\n")[0]
-        assert first == f"# Stripe's {form} event types at API version {stripe_catalogue.API_VERSION}.", (
-            stripe_catalogue.UPDATE
-        )
+    for name, text in stripe_catalogue.files():
+        first = (stripe_catalogue.CATALOGUE / name).read_text(encoding="ascii").partition("\n")[0]
+        assert first == text.partition("\n")[0], stripe_catalogue.UPDATE
+
+
+def test_the_newest_api_version_is_the_one_the_event_types_are_of() -> None:
+    assert stripe_catalogue.API_VERSION == NEWEST_API_VERSION
 
 
 def test_a_type_is_listed_once() -> None:
