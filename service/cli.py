@@ -16,8 +16,11 @@ from rich.table import Table
 from service import __version__, bootstrap
 from service.adapters.kafka_topics import ChangeKind
 from service.bootstrap_recovery import keep_reconciled
+from service.bootstrap_watch import keep_watched
 from service.commands.backfill import backfill
+from service.commands.endpoints import endpoints_group
 from service.commands.fake_stripe import fake_stripe
+from service.commands.keys import keys_group
 from service.commands.options import (
     new_console,
     run_async,
@@ -54,7 +57,7 @@ from service.simulator.playing import play_shop
 from service.simulator.stripe_sender import DeliveryResult, StripeSender
 from service.stripe_account.api_keys import event_keys, stripe_keys
 
-COMPANIONS: Final[Sequence[bootstrap.Companion]] = (keep_reconciled,)
+COMPANIONS: Final[Sequence[bootstrap.Companion]] = (keep_reconciled, keep_watched)
 """What runs beside a receiver, in its process."""
 
 ALL_EVENTS: Final = "*"
@@ -520,3 +523,5 @@ cli.add_command(quarantine_group)
 cli.add_command(rebuild)
 cli.add_command(reconcile)
 cli.add_command(secrets_group)
+cli.add_command(endpoints_group)
+cli.add_command(keys_group)

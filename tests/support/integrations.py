@@ -16,7 +16,11 @@ import orjson
 
 from service import bootstrap
 from service.config import Config, load
+from service.credentials.book import SigningSecret
+from service.credentials.file import new_key
+from service.events import Secret
 from service.local.arrivals import until_caught_up
+from service.presets import PRESETS, with_public_url
 from service.simulator.events import sample
 from service.simulator.fake_stripe import FakeStripe
 from service.simulator.fake_stripe.shelf import Page
@@ -27,6 +31,8 @@ from tests.support.waiting import eventually, free_port
 HOUR: Final = 3_600
 PUBLIC_URL: Final = "https://hooks.example.com"
 """What the pages call it; the fake Stripe delivers what goes there to the receiver on this machine."""
+NOWHERE: Final = "http://127.0.0.1:9"
+"""The way to the outside: nothing leaves this machine."""
 START_SECONDS: Final = 30
 SETTLE_SECONDS: Final = 60
 
@@ -69,6 +75,7 @@ class Installation:
         """What a process of this installation is started with: this machine's addresses, over the preset's file."""
         return {
             "PATH": os.environ["PATH"],
+            "HTTPS_PROXY": NOWHERE,
             "STRIPE_INGEST_CONFIG": str(self.file),
             "STRIPE_INGEST__RECEIVER__HOST": "127.0.0.1",
             "STRIPE_INGEST__RECEIVER__PORT": str(self.port),
@@ -83,6 +90,14 @@ class Installation:
     def keep(self, name: str, secret: str) -> None:
         """Put a secret into the file that the preset names."""
         (self.folder / name).write_text(f"{secret}\n", encoding="utf-8")
+
+    def give(self, name: str, signing_secret: str) -> None:
+        """Put an endpoint's signing secret into the store, as `secrets set` does, without starting a process."""
+        store = self.config.secrets.file()
+        assert store is not None
+        kept = store.read()
+        added = SigningSecret(Secret(signing_secret), datetime.now(UTC).replace(microsecond=0))
+        store.write(kept.having(name, kept.of(name).with_signing(added)))
 
     def edit(self, old: str, new: str) -> None:
         """Change the configuration file, as its reader would."""
@@ -205,12 +220,11 @@ class Installer:
                 "STRIPE_INGEST__LOGGING__FORMAT": "json",
             },
         )
-        await here.done("config", "init", "--preset", name, "--public-url", PUBLIC_URL, "--output", str(here.file))
+        # As `config init --preset … --public-url …` and `secrets key --output …` would, without starting processes.
+        here.file.write_text(with_public_url(PRESETS[name].configuration, PUBLIC_URL), encoding="utf-8")
         here.edit("/run/secrets", str(self.folder))
         here.edit("/var/lib/stripe-ingest", str(self.folder))
-        await here.done("secrets", "key", "--output", str(self.folder / "store-key"))
-        here.keep("database-url", self.database_url)
-        for file, secret in files.items():
+        for file, secret in {"store-key": new_key(), "database-url": self.database_url, **files}.items():
             here.keep(file.replace("_", "-"), secret)
         await bootstrap.apply_topics(here.config)
         return here

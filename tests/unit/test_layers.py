@@ -71,6 +71,20 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "stripe_account.needs": (CORE | {"config", "ports", "recovery.snapshots", "routing", "stripe_account"}, set()),
     "stripe_account.keys_check": (CORE | {"stripe_account"}, set()),
     "stripe_account.endpoint_versions": ({"normalize.event_types"}, set()),
+    "stripe_account.endpoint_urls": (set(), set()),
+    "stripe_account.endpoint_wanted": (CORE | {"config", "credentials.book", "normalize", "routing"}, set()),
+    "stripe_account.endpoint_matching": (CORE | {"credentials.book", "ports"}, set()),
+    "stripe_account.endpoint_plan": (CORE | {"credentials.book", "ports"}, set()),
+    "stripe_account.endpoint_apply": (CORE | {"credentials.book", "normalize.event_types", "ports"}, set()),
+    "stripe_account.endpoint_roll": (CORE | {"credentials.book", "ports", "signature"}, set()),
+    "stripe_account.endpoint_problems": (set(), set()),
+    "stripe_account.endpoint_renderings": ({"config", "normalize.envelope"}, set()),
+    "stripe_account.endpoint_subjects": ({"config", "credentials.book", "normalize.event_types", "ports"}, set()),
+    "stripe_account.endpoint_status": (CORE | {"config", "normalize.event_types", "ports"}, {"msgspec"}),
+    "stripe_account.endpoint_look": (
+        CORE | {"config", "credentials.book", "normalize.envelope", "ports"},
+        {"msgspec"},
+    ),
     "presets": ({"errors"}, set()),
     "sql": ({"sql"}, {"alembic", "sqlalchemy"}),
     # The fake Stripe knows Stripe's event types from the one list there is of them, and takes time as an argument.
@@ -87,11 +101,21 @@ ADAPTERS: dict[str, set[str]] = {
     "memory_": {"msgspec"},
     "dedupe_memory": set(),
     "dedupe_redis": {"redis", "hiredis"},
+    "http_probe": {"aiohttp"},
 }
 """An adapter: the core, ports, projections, records, its siblings of the same driver, and that one driver (with its
 parser, where that is a package of its own)."""
 
-UNBOUND = {"bootstrap", "bootstrap_recovery", "cli", "commands", "__main__", "local"}
+UNBOUND = {
+    "bootstrap",
+    "bootstrap_endpoints",
+    "bootstrap_recovery",
+    "bootstrap_watch",
+    "cli",
+    "commands",
+    "__main__",
+    "local",
+}
 """Where everything is put together; `local` has the servers' own wheels."""
 
 
