@@ -1,5 +1,1 @@
 """stripe-ingest: from Stripe's webhooks to Kafka topics of normalized events and Postgres tables that are right."""
-
-from importlib.metadata import version
-
-__version__ = version("stripe-ingest")

@@ -16,6 +16,7 @@ from service.errors import (
     StripeKeyRefused,
     StripeUnavailable,
 )
+from service.hangup import unheeded_at_first
 from service.local.errors import LocalStackError
 
 EXIT_DONE = 0
@@ -32,6 +33,7 @@ def main() -> None:
     Exit 0 done; 1 something wrong was found; 2 bad usage or configuration, or a file that cannot be read or written;
     75 try again; 130 interrupted; 141 whoever read the output has left.
     """
+    unheeded_at_first()
     sys.exit(_run())
 
 

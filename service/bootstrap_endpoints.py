@@ -1,5 +1,6 @@
 """Composition of what looks after the webhook endpoints at Stripe."""
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from service.stripe_account.webhook_endpoints import StripeWebhookEndpoints
 
 METRICS_SECONDS_MAX: Final = 5.0
 METRICS_BYTES_MAX: Final = 16 * 1024 * 1024
+ACTIVE: Final = "stripe_ingest_active_secrets"
 VERIFIED: Final = "stripe_ingest_verified_total"
 
 NO_STORE: Final = (
@@ -134,29 +136,44 @@ async def clients(
 
 
 def metrics_urls(config: Config) -> Sequence[str]:
-    """Where the configured receivers on this machine tell their metrics."""
+    """Where the configured receivers on this machine tell their metrics; nowhere without an admin.port."""
+    if config.admin.port == 0:
+        return ()
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.admin.host, config.admin.host)  # noqa: S104 -- where to ask
     shown = f"[{host}]" if ":" in host else host
     return [f"http://{shown}:{config.admin.port + worker}/metrics" for worker in range(config.receiver.workers)]
 
 
-async def verified_with(urls: Sequence[str], endpoint: str) -> Mapping[str, float] | None:
-    """How many of an endpoint's deliveries were verified, by the secret's fingerprint; None where nobody answers."""
-    found: dict[str, float] = {}
-    answered = False
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=METRICS_SECONDS_MAX)) as session:
-        for url in urls:
-            try:
-                text = await _metrics(session, url)
-                samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-            except (aiohttp.ClientError, TimeoutError, ValueError):
-                continue
-            answered = True
-            for sample in samples:
-                if sample.name == VERIFIED and sample.labels.get("endpoint") == endpoint:
-                    secret = sample.labels.get("secret", "")
-                    found[secret] = found.get(secret, 0) + sample.value
-    return found if answered else None
+@dataclass(frozen=True, slots=True)
+class ReceiverSecrets:
+    """What a receiver says of an endpoint's secrets, by their fingerprints."""
+
+    active: frozenset[str]
+    """Those that it verifies with now."""
+    verified: Mapping[str, float]
+    """How many deliveries it has verified with each, since it was started."""
+
+
+async def receiver_secrets(urls: Sequence[str], endpoint: str) -> Mapping[str, ReceiverSecrets | None]:
+    """What the receivers at these metrics URLs say of an endpoint's secrets, by URL; None where none answers."""
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=METRICS_SECONDS_MAX)) as session,
+        asyncio.TaskGroup() as group,
+    ):
+        asked = {url: group.create_task(_receiver_secrets(session, url, endpoint)) for url in urls}
+    return {url: told.result() for url, told in asked.items()}
+
+
+async def _receiver_secrets(session: aiohttp.ClientSession, url: str, endpoint: str) -> ReceiverSecrets | None:
+    try:
+        families = list(text_string_to_metric_families(await _metrics(session, url)))
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return None
+    its = [each for family in families for each in family.samples if each.labels.get("endpoint") == endpoint]
+    return ReceiverSecrets(
+        frozenset(each.labels.get("secret", "") for each in its if each.name == ACTIVE and each.value),
+        {each.labels.get("secret", ""): each.value for each in its if each.name == VERIFIED},
+    )
 
 
 async def _metrics(session: aiohttp.ClientSession, url: str) -> str:

@@ -435,7 +435,10 @@ class WebhookEndpoints(Protocol):
         enabled: bool | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> WebhookEndpoint:
-        """Change what is given, and leave the rest. The API version cannot be changed."""
+        """Change what is given, and leave the rest: of metadata the names that are not given; an empty value goes away.
+
+        The API version cannot be changed.
+        """
         ...
 
     async def delete(self, endpoint_id: str) -> None:

@@ -1,20 +1,27 @@
 """`endpoints status`: what is wrong with the webhook endpoints, and with what answers at their URLs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 import click
 import orjson
 from rich.table import Table
+from rich.text import Text
 
 from service.bootstrap_watch import looking
 from service.commands.options import new_console, run_async, with_config
 from service.config import Config
+from service.errors import StripeApiError, StripeKeyRefused, StripeUnavailable
 from service.stripe_account.endpoint_look import Failure, Looked
-from service.stripe_account.endpoint_problems import AccountStatus, EndpointStatus, Note, Problem, Undelivered
+from service.stripe_account.endpoint_problems import AccountStatus, EndpointStatus, Note, Problem
+
+EXIT_WRONG: Final = 1
+EXIT_MISUSED: Final = 2
+EXIT_TEMPORARY: Final = 75
 
 
 @click.command("status")
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: an object of accounts, failures and not_looked_at.")
 @with_config
 def endpoint_status(config: Config, as_json: bool) -> None:
     """Compare the endpoints with Stripe's, and look who answers at their URLs. Exit 1 where something is wrong.
@@ -29,11 +36,21 @@ def endpoint_status(config: Config, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps(_as_json(looked)))
     else:
-        _show(looked)
+        show(looked)
+    for failure in looked.failures:
+        click.echo(f"{', '.join(failure.names)}: {failure.error}", err=True)
     if looked.failures:
-        raise looked.failures[0].error
+        raise click.exceptions.Exit(exit_code([failure.error for failure in looked.failures]))
     if looked.status.has_problems:
-        raise click.exceptions.Exit(1)
+        raise click.exceptions.Exit(EXIT_WRONG)
+
+
+def exit_code(failures: Iterable[StripeApiError]) -> int:
+    """What a command ends with that has met these, whichever came first."""
+    kinds = [type(failure) for failure in failures]
+    if any(issubclass(kind, StripeKeyRefused) for kind in kinds):
+        return EXIT_MISUSED
+    return EXIT_TEMPORARY if any(issubclass(kind, StripeUnavailable) for kind in kinds) else EXIT_WRONG
 
 
 async def _look(config: Config) -> Looked:
@@ -41,12 +58,17 @@ async def _look(config: Config) -> Looked:
         return await made.look()
 
 
-def _show(looked: Looked) -> None:
-    table = Table("endpoint", "mode", "at Stripe", "", "API version", "undelivered", box=None, header_style="bold")
+def show(looked: Looked) -> None:
+    """What was seen, for people."""
+    table = Table(box=None, header_style="bold")
+    # Ids are to be copied whole; names are the reader's own.
+    table.add_column("endpoint", overflow="fold")
+    for heading in ("mode", "at Stripe", "", "API version"):
+        table.add_column(heading, no_wrap=True)
     for endpoint in looked.status.endpoints:
-        table.add_row(*_columns(endpoint))
+        table.add_row(*map(Text, _columns(endpoint)))
     for name in looked.status.not_looked_at:
-        table.add_row(name, "-", "no api_key: not looked at", "", "", "")
+        table.add_row(*map(Text, (name, "-", "no api_key: not looked at", "", "")))
     if table.row_count:
         new_console().print(table)
     for line in _lines(looked):
@@ -55,19 +77,14 @@ def _show(looked: Looked) -> None:
 
 def _columns(endpoint: EndpointStatus) -> Sequence[str]:
     if endpoint.endpoint_id is None:
-        return endpoint.name, endpoint.mode, "-", "", "", ""
+        return endpoint.name, endpoint.mode, "-", "", ""
     return (
         endpoint.name,
         endpoint.mode,
         endpoint.endpoint_id,
         "enabled" if endpoint.enabled else "disabled",
         endpoint.api_version or "the account's",
-        "?" if endpoint.undelivered is None else _count(endpoint.undelivered),
     )
-
-
-def _count(undelivered: Undelivered) -> str:
-    return f"{undelivered.count:,}{'+' if undelivered.more else ''}"
 
 
 def _lines(looked: Looked) -> Iterator[str]:
@@ -78,7 +95,7 @@ def _lines(looked: Looked) -> Iterator[str]:
     for account in looked.status.accounts:
         place = f"{account.account} ({account.mode})"
         notes += [f"{place}: {note.kind}: {note.said}" for note in account.notes]
-        notes.append(f"{place}: {account.used} webhook endpoints, {account.left} left")
+        notes.append(f"{place}: {account.used} webhook endpoint{'' if account.used == 1 else 's'}, {account.left} left")
     for title, lines in (("Wrong:", problems), ("To know:", notes)):
         if lines:
             yield f"\n{title}"

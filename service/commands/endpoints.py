@@ -14,12 +14,12 @@ from service import bootstrap_endpoints
 from service.bootstrap_endpoints import NO_STORE, Account, NoStore, chosen, store_of
 from service.clock import SystemClock
 from service.commands.endpoint_roll import roll
-from service.commands.endpoint_status import endpoint_status
+from service.commands.endpoint_status import EXIT_WRONG, endpoint_status, exit_code
 from service.commands.options import going_on_later, new_console, run_async, with_given_config
 from service.config import Config
 from service.credentials.book import Credentials
-from service.errors import ConfigurationError, StripeApiError, StripeKeyRefused, StripeUnavailable
-from service.normalize.event_types import NEWEST_API_VERSION
+from service.errors import ConfigurationError, StripeApiError
+from service.normalize.event_types import NEWEST_API_VERSION, THIN_TYPES
 from service.ports import CredentialStore, WebhookEndpoint, WebhookEndpoints
 from service.signature import fingerprint
 from service.stripe_account.endpoint_apply import Done, Registration, carry_out
@@ -28,6 +28,8 @@ from service.stripe_account.endpoint_plan import (
     ENDPOINTS_MAX,
     Create,
     Delete,
+    Finding,
+    FindingKind,
     Keep,
     Plan,
     Replay,
@@ -36,15 +38,16 @@ from service.stripe_account.endpoint_plan import (
     plan,
 )
 from service.stripe_account.endpoint_urls import shown
-from service.stripe_account.endpoint_wanted import url_of, wanted_endpoints
+from service.stripe_account.endpoint_wanted import deployment_of, url_of, wanted_endpoints
 
 EVENTS_SHOWN_MAX: Final = 4
-EXIT_WRONG: Final = 1
-EXIT_MISUSED: Final = 2
-EXIT_TEMPORARY: Final = 75
+
+_THIN: Final = frozenset(THIN_TYPES)
 
 _names: Final = click.argument("names", nargs=-1, metavar="[NAME]...")
-_as_json: Final = click.option("--json", "as_json", is_flag=True, help="For scripts.")
+_as_json: Final = click.option(
+    "--json", "as_json", is_flag=True, help="For scripts: an object of steps, findings, accounts and not_looked_at."
+)
 _unlisted: Final = click.option(
     "--unlisted", is_flag=True, help="Also event types and API versions that this version does not know."
 )
@@ -75,9 +78,7 @@ def endpoints_plan(given: Config, names: tuple[str, ...], prune: bool, unlisted:
 
 @endpoints_group.command("apply")
 @_names
-@click.option(
-    "--prune", is_flag=True, help="Delete those that this made and that are configured no more, or were replaced."
-)
+@click.option("--prune", is_flag=True, help="Delete those made here that are configured no more, or were replaced.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 @_unlisted
 @_as_json
@@ -89,7 +90,8 @@ def endpoints_apply(
 
     URL, event types and whether it is enabled are kept as configured. A new endpoint's signing secret is on the disk
     before anything else happens. Interrupted at any moment, run it again: it goes on where it was, and makes nothing
-    twice. Nothing is deleted without --prune, and never what somebody else has made.
+    twice. Nothing is deleted without --prune, and never what somebody else has made, or another deployment: only what
+    has our metadata and a secret in secrets.store, or a URL below receiver.public_url.
     """
     if prune and names:
         raise click.UsageError("--prune looks at all endpoints: leave the names out")
@@ -139,24 +141,30 @@ class _Task:
     credentials: Credentials
     accounts: Sequence[Account]
     without_key: Sequence[str]
+    thin: Sequence[str]
+    """Those that take thin events only, which webhook endpoints do not have."""
     unlisted: bool
     prune: bool
-
-    @property
-    def configured(self) -> frozenset[str]:
-        return frozenset(endpoint.name for endpoint in self.given.endpoints)
 
     def plan_for(self, account: Account, listed: Sequence[WebhookEndpoint]) -> Plan:
         wanted = wanted_endpoints(self.given, dict.fromkeys(account.names, account.mode), unlisted=self.unlisted)
         now = SystemClock().now()
-        return plan(wanted, listed, self.credentials, configured=self.configured, now=now, prune=self.prune)
+        deployment = deployment_of(self.given)
+        return plan(wanted, listed, self.credentials, deployment=deployment, now=now, prune=self.prune)
 
 
 def _task(given: Config, credentials: Credentials, names: Sequence[str], *, unlisted: bool, prune: bool) -> _Task:
     found = chosen(given, credentials, names)
-    modes = {name: account.mode for account in found.accounts for name in account.names}
+    thin = [] if names else [each.name for each in given.endpoints if each.events and _THIN.issuperset(each.events)]
+    accounts = [
+        replace(account, names=others)
+        for account in found.accounts
+        if (others := tuple(name for name in account.names if name not in thin))
+    ]
+    modes = {name: account.mode for account in accounts for name in account.names}
     wanted_endpoints(given, modes, unlisted=unlisted)  # what is wrong anywhere is said before anything is asked
-    return _Task(given, credentials, found.accounts, found.without_key, unlisted=unlisted, prune=prune)
+    without_key = [name for name in found.without_key if name not in thin]
+    return _Task(given, credentials, accounts, without_key, thin, unlisted=unlisted, prune=prune)
 
 
 @dataclass(slots=True)
@@ -173,13 +181,33 @@ class _Outcome:
         return () if self.plan is None else self.plan.changes
 
     @property
-    def wrong(self) -> bool:
-        return self.plan is not None and bool(self.plan.findings)
+    def findings(self) -> Sequence[Finding]:
+        """What is wrong. Where Stripe has made all that was wanted, there was room for it."""
+        had_room = bool(self.done) and not any(done.refused for done in self.done) and self.failed is None
+        found = () if self.plan is None else self.plan.findings
+        return tuple(each for each in found if not (had_room and each.kind is FindingKind.LIMIT))
 
 
 async def _planned(task: _Task) -> list[_Outcome]:
     async with bootstrap_endpoints.clients(task.given, task.accounts) as opened:
-        return [await _plan_of(task, account, endpoints) for account, endpoints in opened]
+        outcomes = [await _plan_of(task, account, endpoints) for account, endpoints in opened]
+    _tell_once(outcomes)
+    return outcomes
+
+
+def _tell_once(outcomes: Sequence[_Outcome]) -> None:
+    """Of an account that several keys see: what is left over there is told of, or deleted, with the first one."""
+    told: set[str | None] = set()
+    for outcome in outcomes:
+        if outcome.plan is not None:
+            made = outcome.plan
+            steps = tuple(each for each in made.steps if not (isinstance(each, Delete) and each.endpoint_id in told))
+            findings = tuple(
+                each for each in made.findings if each.kind is not FindingKind.LEFT_OVER or each.endpoint_id not in told
+            )
+            outcome.plan = replace(made, steps=steps, findings=findings)
+            told |= {step.endpoint_id for step in steps if isinstance(step, Delete)}
+            told |= {each.endpoint_id for each in findings if each.kind is FindingKind.LEFT_OVER}
 
 
 async def _plan_of(task: _Task, account: Account, endpoints: WebhookEndpoints) -> _Outcome:
@@ -219,12 +247,10 @@ def _end(outcomes: Sequence[_Outcome], *, wrong: bool = False) -> None:
     for outcome in outcomes:
         if outcome.failed is not None:
             click.echo(f"{', '.join(outcome.account.names)}: {outcome.failed}", err=True)
-    if any(isinstance(failure, StripeKeyRefused) for failure in failures):
-        raise click.exceptions.Exit(EXIT_MISUSED)
-    if any(isinstance(failure, StripeUnavailable) for failure in failures):
-        raise click.exceptions.Exit(EXIT_TEMPORARY)
+    if failures:
+        raise click.exceptions.Exit(exit_code(failures))
     refused = any(done.refused for outcome in outcomes for done in outcome.done)
-    if failures or refused or wrong or any(outcome.wrong for outcome in outcomes):
+    if refused or wrong or any(outcome.findings for outcome in outcomes):
         raise click.exceptions.Exit(EXIT_WRONG)
 
 
@@ -235,35 +261,49 @@ def _show(task: _Task, outcomes: Sequence[_Outcome], *, as_json: bool, applied: 
     if as_json:
         click.echo(orjson.dumps(_json(task, outcomes, applied=applied)))
         return
-    table = _table(task, outcomes, applied=applied)
+    table = _table(outcomes, applied=applied)
     if table.row_count:
         new_console().print(table)
         click.echo()
+    for line in _details(task, outcomes, applied=applied):
+        click.echo(line)
     for name in task.without_key:
         click.echo(f"{name}: no api_key: not looked at")
+    for name in task.thin:
+        click.echo(f"{name}: thin events only: an event destination's, which is made in the dashboard; not looked at")
     for outcome in outcomes:
         if outcome.plan is not None:
             click.echo(_room(outcome, outcome.plan, applied=applied))
-            for finding in outcome.plan.findings:
+            for finding in outcome.findings:
                 click.echo(f"{finding.name}: {finding.said}" if finding.name else finding.said)
-    if not any(outcome.changes or outcome.wrong or outcome.failed for outcome in outcomes):
+    if not any(outcome.changes or outcome.findings or outcome.failed for outcome in outcomes):
         click.echo("The webhook endpoints are as they should be.")
 
 
-def _table(task: _Task, outcomes: Sequence[_Outcome], *, applied: bool) -> Table:
+def _table(outcomes: Sequence[_Outcome], *, applied: bool) -> Table:
     table = Table(box=None, header_style="bold")
-    for heading in ("endpoint", "mode", "at Stripe", ""):
+    # Ids are to be copied whole; names are the reader's own.
+    table.add_column("endpoint", overflow="fold")
+    for heading in ("mode", "at Stripe", ""):
         table.add_column(heading, no_wrap=True)
-    table.add_column("what", overflow="fold")
     for outcome in outcomes:
         for step, endpoint_id, refused in _taken(outcome, applied=applied):
-            said = _said_done(step, task) if applied else _said(step)
-            if refused is not None:
-                said = f"refused: {refused}"
-            cells = (step.name, outcome.account.mode, endpoint_id or "-", step.kind.value, said)
+            kind = step.kind.value if refused is None else f"{step.kind.value}: refused"
             # No markup: brackets are brackets.
-            table.add_row(*map(Text, cells))
+            table.add_row(*map(Text, (step.name, outcome.account.mode, endpoint_id or "-", kind)))
     return table
+
+
+def _details(task: _Task, outcomes: Sequence[_Outcome], *, applied: bool) -> Iterator[str]:
+    """What is done, a line each, not in a table: URLs are to be copied whole."""
+    for outcome in outcomes:
+        for step, endpoint_id, refused in _taken(outcome, applied=applied):
+            if refused is not None:
+                yield f"{step.name}: refused: {refused}"
+            elif applied and endpoint_id is None:
+                yield f"{step.name}: Stripe had refused it: `endpoints roll {step.name} --replace` begins anew"
+            else:
+                yield from (f"{step.name}: {said}" for said in (_said_done(step, task) if applied else _said(step)))
 
 
 def _taken(outcome: _Outcome, *, applied: bool) -> Iterator[tuple[Step, str | None, StripeApiError | None]]:
@@ -289,40 +329,43 @@ def _left(outcome: _Outcome, made: Plan, *, applied: bool) -> int:
     return max(0, Plan(taken, (), made.used).left)
 
 
-def _said(step: Step) -> str:
+def _said(step: Step) -> Iterator[str]:
     match step:
         case Create():
-            version = step.wanted.api_version or NEWEST_API_VERSION
-            return f"{shown(step.wanted.url)} {_events(step.wanted.events)} in {version}"
+            yield shown(step.wanted.url)
+            yield f"events: {_events(step.wanted.events)}, in {step.wanted.api_version or NEWEST_API_VERSION}"
         case Replay():
             begun = step.creation.begun_at.strftime("%Y-%m-%d %H:%M:%S UTC")
-            return f"begun {begun} and not ended: repeat it, for its signing secret"
+            yield f"begun {begun} and not ended: repeat it, for its signing secret"
         case Update():
-            return "; ".join(f"{what}: {was} -> {wanted}" for what, was, wanted in _changes(step))
+            yield from _changes(step)
         case Keep():
-            return shown(step.endpoint.url)
+            yield shown(step.endpoint.url)
         case Delete():
-            return shown(step.endpoint.url)
+            yield shown(step.endpoint.url)
 
 
-def _said_done(step: Step, task: _Task) -> str:
+def _said_done(step: Step, task: _Task) -> Iterator[str]:
     if not isinstance(step, Create | Replay):
-        return _said(step)
+        yield from _said(step)
+        return
     kept = task.credentials.of(step.name).signing
     secret = f"; its signing secret {fingerprint(kept[0].value)} is kept" if kept else ""
-    return f"{shown(step.wanted.url)}{secret}"
+    yield f"{shown(step.wanted.url)}{secret}"
 
 
-def _changes(step: Update) -> Iterator[tuple[str, str, str]]:
+def _changes(step: Update) -> Iterator[str]:
     before, changes = step.before, step.changes
     if changes.url is not None:
-        yield "url", shown(before.url), shown(changes.url)
+        yield f"url: {shown(before.url)} -> {shown(changes.url)}"
     if changes.enabled_events is not None:
-        yield "events", _events(before.enabled_events), _events(changes.enabled_events)
+        added = [f"+{each}" for each in changes.enabled_events if each not in before.enabled_events]
+        taken = [f"-{each}" for each in before.enabled_events if each not in changes.enabled_events]
+        yield f"events: {', '.join((*added, *taken))}"
     if changes.enabled is not None:
-        yield "status", "disabled", "enabled"
+        yield "status: disabled -> enabled"
     for name, value in (changes.metadata or {}).items():
-        yield f"metadata {name}", before.metadata.get(name, "-"), value
+        yield f"metadata {name}: {before.metadata.get(name, '-')} -> {value or '-'}"
 
 
 def _events(names: Sequence[str]) -> str:
@@ -342,7 +385,7 @@ def _json(task: _Task, outcomes: Sequence[_Outcome], *, applied: bool) -> dict[s
                 "endpoint": step.name,
                 "mode": mode,
                 "step": step.kind.value,
-                "webhook_endpoint": endpoint_id,
+                "webhook_endpoint_id": endpoint_id,
                 "changes": _json_changes(step),
                 "refused": None if refused is None else str(refused),
             })  # fmt: skip
@@ -357,13 +400,14 @@ def _json(task: _Task, outcomes: Sequence[_Outcome], *, applied: bool) -> dict[s
                 "finding": each.kind.value,
                 "endpoint": each.name or None,
                 "mode": mode,
-                "webhook_endpoint": each.endpoint_id,
+                "webhook_endpoint_id": each.endpoint_id,
                 "said": each.said,
             }
-            for each in (outcome.plan.findings if outcome.plan is not None else ())
+            for each in outcome.findings
         ]
     return {
-        "steps": steps, "findings": findings, "accounts": accounts, "without_api_key": list(task.without_key),
+        "steps": steps, "findings": findings, "accounts": accounts,
+        "not_looked_at": [*task.without_key, *task.thin],
     }  # fmt: skip
 
 
@@ -407,7 +451,8 @@ async def _switched(
     async with bootstrap_endpoints.clients(given, accounts) as opened:
         for account, endpoints in opened:
             listed = await endpoints.all()
-            found = matched({name: urls[name] for name in account.names}, listed, credentials, urls)
+            its_urls = {name: urls[name] for name in account.names}
+            found = matched(its_urls, listed, credentials, deployment_of(given))
             for name in account.names:
                 # While its secret is being rolled there may be two.
                 ids = {*known_ids(credentials.of(name)), *([found[name].id] if name in found else [])}

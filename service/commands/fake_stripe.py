@@ -8,11 +8,11 @@ from itertools import count
 import click
 import orjson
 
-from service.bootstrap import stop_signals
 from service.commands.options import run_async
 from service.simulator.fake_stripe import PERMISSIONS, FakeStripe, KeyMode, serving
 from service.simulator.objects import Object
 from service.simulator.shop import STORY_SPAN, shop
+from service.stopping import stop_signals
 
 
 @click.command("fake-stripe")

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from service import bootstrap
+from service import bootstrap_kafka, bootstrap_rebuild
 from service.commands.options import new_console, run_async, with_config
 from service.config import Config
 from service.ports import RebuildPage, RecordLog
@@ -22,6 +22,7 @@ from service.projections.differences import Difference
 from service.records import Topics, decode_for
 from service.recovery.rebuild import FromTopics, Tally, records_in
 from service.recovery.rebuild import rebuild as walk
+from service.stopping import stop_signals
 
 SHOWN_MAX: Final = 200
 """More differences than this are counted for people, not listed; `--json` lists all."""
@@ -88,12 +89,12 @@ async def _rebuild(
     from_topic: bool,
 ) -> None:
     async with AsyncExitStack() as stack:
-        stop = await stack.enter_async_context(bootstrap.stop_signals())
-        store = await stack.enter_async_context(bootstrap.rebuild_store(config, name, dry_run=dry_run))
+        stop = await stack.enter_async_context(stop_signals())
+        store = await stack.enter_async_context(bootstrap_rebuild.rebuild_store(config, name, dry_run=dry_run))
         totals = dict(await store.totals())
         topics: FromTopics | None = None
         if from_topic:
-            topics = _from_topics(config, name, await stack.enter_async_context(bootstrap.record_log(config)))
+            topics = _from_topics(config, name, await stack.enter_async_context(bootstrap_kafka.record_log(config)))
             totals["topic"] = await records_in(topics)
         with _progress(totals) as advance:
             async for page in walk(store, stop, topics=topics):

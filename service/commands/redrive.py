@@ -15,7 +15,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from service import bootstrap
+from service import bootstrap_ingest, bootstrap_kafka
 from service.commands.options import Command, new_console, run_async, with_config
 from service.commands.record_json import record_line
 from service.commands.times import Moment
@@ -42,6 +42,7 @@ from service.recovery.redrive import (
     redrive,
     search,
 )
+from service.stopping import stop_signals
 
 _COLUMNS: Final = ("id", "reason", "from", "place", "event type", "age")
 ROWS_SHOWN_MAX: Final = 500
@@ -113,7 +114,7 @@ class _Side:
 
     @asynccontextmanager
     async def searching(self, config: Config, selection: Selection) -> AsyncIterator[Search]:
-        async with bootstrap.record_log(config) as log:
+        async with bootstrap_kafka.record_log(config) as log:
             yield await search(log, self.topic, self.describe, selection)
 
 
@@ -161,14 +162,14 @@ def dead_letter_replay(config: Config, dry_run: bool, yes: bool, as_json: bool, 
     Start the consumer that can apply them first, or they come back. Harmless when done twice: what a group has applied
     it does not apply again, and other groups pass over what is not for them. Exit code 1 where one was not replayed.
     """
-    readers = bootstrap.readers(config)
+    readers = bootstrap_kafka.readers(config)
 
     @asynccontextmanager
     async def step() -> AsyncIterator[Step]:
         if dry_run:
             yield PlanDeadLetters(readers)
             return
-        async with bootstrap.replay_publisher(config) as publisher:
+        async with bootstrap_kafka.replay_publisher(config) as publisher:
             yield ReplayDeadLetters(readers, publisher)
 
     _replay(config, _dead_letters(config), Selection(**chosen), step, unasked=yes or dry_run, as_json=as_json)
@@ -223,7 +224,7 @@ def quarantine_replay(
 
     @asynccontextmanager
     async def step() -> AsyncIterator[Step]:
-        async with bootstrap.recovery_ingest(config) as ingest:
+        async with bootstrap_ingest.recovery_ingest(config) as ingest:
             yield make(bodies, ingest)
 
     _replay(config, _quarantine(config), Selection(**chosen), step, unasked=yes or dry_run, as_json=as_json)
@@ -408,7 +409,7 @@ async def _replayed(
         report.tell(redriven)
 
     try:
-        async with bootstrap.stop_signals() as stop, bootstrap.record_log(config) as log, stepping() as step:
+        async with stop_signals() as stop, bootstrap_kafka.record_log(config) as log, stepping() as step:
             await redrive(replace(found, log=log).found(), step, tell, stop)
             return counts, stop.is_set()
     finally:

@@ -3,8 +3,7 @@
 import json
 import os
 import re
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.commands.options import new_console, with_given_config
+from service.commands.secret_input import asked_for
 from service.config import Config, EndpointConfig
 from service.credentials.book import (
     Credentials,
@@ -23,7 +23,7 @@ from service.credentials.book import (
     SigningSecret,
     is_signing_secret,
 )
-from service.credentials.file import CredentialsFile, new_key
+from service.credentials.file import CredentialsFile, new_key, sync_folder
 from service.errors import ConfigurationError
 from service.events import Secret
 from service.signature import FINGERPRINT_DIGITS, fingerprint
@@ -32,7 +32,6 @@ from service.stripe_account.api_keys import stripe_keys
 Kind: TypeAlias = Literal["signing-secret", "api-key"]
 KINDS: Final = ("signing-secret", "api-key")
 EVERYTHING: Final = "everything"
-INPUT_BYTES_MAX: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +89,20 @@ def secrets_list(given: Config, as_json: bool) -> None:
             click.echo(f"{name}: its registration at Stripe was begun {begun}: `endpoints apply` ends it", err=True)
 
 
-def _kind_of(_: click.Context, __: click.Parameter, value: str) -> str:
-    # click's own choice would show what it was given, which may be the secret.
-    if value not in KINDS:
-        raise click.BadParameter(f"must be {' or '.join(KINDS)}")
-    return value
+def _one_of(*allowed: str) -> Callable[[click.Context, click.Parameter, str], str]:
+    """A choice that does not show what it was given, as click's own does: it may be the secret."""
+
+    def checked(_: click.Context, __: click.Parameter, value: str) -> str:
+        if value not in allowed:
+            raise click.BadParameter(f"must be {' or '.join(allowed)}")
+        return value
+
+    return checked
 
 
 @secrets_group.command("set", context_settings={"allow_extra_args": True})
 @click.argument("endpoint", metavar="ENDPOINT")
-@click.argument("kind", metavar="|".join(KINDS), callback=_kind_of)
+@click.argument("kind", metavar="|".join(KINDS), callback=_one_of(*KINDS))
 @click.option("--replace", "alone", is_flag=True, help="Instead of those that are kept, rather than beside them.")
 @click.option(
     "--webhook-endpoint", "webhook_endpoint_id", metavar="ID", help="Whose signing secret it is at Stripe (we_…)."
@@ -119,7 +122,7 @@ def secrets_set(given: Config, endpoint: str, kind: Kind, alone: bool, webhook_e
     if webhook_endpoint_id is not None and not re.fullmatch(r"we_[A-Za-z0-9_]+", webhook_endpoint_id):
         raise click.UsageError("--webhook-endpoint: must be we_…, as Stripe names a webhook endpoint")
     store, configured = _store(given), _configured(given, endpoint)
-    value = _checked(given, configured, kind, _asked_for(f"{kind} of {endpoint}"))
+    value = _checked(given, configured, kind, asked_for(f"{kind} of {endpoint}"))
     with store.held():
         credentials = store.read()
         kept = credentials.of(endpoint)
@@ -137,9 +140,9 @@ def secrets_set(given: Config, endpoint: str, kind: Kind, alone: bool, webhook_e
         click.echo(f"warning: {endpoint}: the configuration has its own, which overrides what is kept", err=True)
 
 
-@secrets_group.command("remove")
+@secrets_group.command("remove", context_settings={"allow_extra_args": True})
 @click.argument("endpoint", metavar="ENDPOINT")
-@click.argument("kind", type=click.Choice((*KINDS, EVERYTHING)))
+@click.argument("kind", metavar="|".join((*KINDS, EVERYTHING)), callback=_one_of(*KINDS, EVERYTHING))
 @click.option("--fingerprint", "named", metavar="HEX", help="Which of several signing secrets; see `secrets list`.")
 @click.option("--yes", is_flag=True, help="Also where the endpoint is left without a signing secret.")
 @with_given_config
@@ -148,6 +151,11 @@ def secrets_remove(given: Config, endpoint: str, kind: str, named: str | None, y
 
     An endpoint that is left without a signing secret refuses every delivery: that is not done without --yes.
     """
+    if click.get_current_context().args:
+        # Which it does not show again.
+        raise click.UsageError(
+            "a secret is named by --fingerprint, never by itself on the command line, which others see"
+        )
     if named is not None and kind != "signing-secret":
         raise click.UsageError("--fingerprint is for a signing-secret")
     store = _store(given)
@@ -188,10 +196,16 @@ def secrets_key(output: Path | None) -> None:
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         raise ConfigurationError(f"{output}: is there already; it is left as it is") from None
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(f"{key}\n")
-        file.flush()
-        os.fsync(descriptor)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(f"{key}\n")
+            file.flush()
+            os.fsync(descriptor)
+        # What is encrypted with it may outlive a power cut: so must it.
+        sync_folder(output.absolute().parent)
+    except OSError as error:
+        output.unlink(missing_ok=True)
+        raise ConfigurationError(f"{output}: cannot be written: {error.strerror}") from None
     click.echo(f"wrote {output}: the key {fingerprint(Secret(key))}")
 
 
@@ -278,19 +292,6 @@ def _no_such(name: str, names: set[str]) -> str:
             "ENDPOINT: is a secret; it is read from standard input, never from the command line, which others can see"
         )
     return f"there is no endpoint {name!r}; there " + (f"are {', '.join(sorted(names))}" if names else "is none")
-
-
-def _asked_for(what: str) -> str:
-    """A secret that is piped in or typed in. Raises `ConfigurationError` for none, and for more than one."""
-    if sys.stdin is None:
-        text = ""
-    elif sys.stdin.isatty():
-        text = click.prompt(f"The {what}", hide_input=True, err=True, type=str)
-    else:
-        text = sys.stdin.buffer.read(INPUT_BYTES_MAX + 1).decode("ascii", errors="replace")
-    if len(text) > INPUT_BYTES_MAX or len(text.split()) != 1:
-        raise ConfigurationError(f"the {what}: one is expected on standard input, and nothing else")
-    return text.strip()
 
 
 def _checked(given: Config, endpoint: EndpointConfig, kind: Kind, text: str) -> Secret:

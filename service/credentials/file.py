@@ -98,12 +98,7 @@ class CredentialsFile:
         try:
             self._sync(temporary, text, self._owner(target))
             temporary.replace(target)
-            # The new name itself is only on the disk once its folder is.
-            folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(target.parent)
         except OSError as error:
             with suppress(OSError):
                 temporary.unlink()
@@ -282,6 +277,15 @@ class CredentialsFile:
             raise ConfigurationError(
                 "secrets.key: must be 32 bytes in URL-safe base64, as `stripe-ingest secrets key` prints them"
             ) from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk: a new file is not, however well it was synced itself, before its name."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _give(descriptor: int, owner: tuple[int, int] | None) -> None:

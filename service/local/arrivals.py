@@ -11,16 +11,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from service.adapters.kafka_security import KafkaSecurity
 from service.adapters.kafka_topics import admin_client, describe_topics
-from service.bootstrap import record_log
-from service.commands.record_json import record_line
-from service.config import Config
-from service.errors import ConfigurationError
 from service.money import format_minor
 from service.projections import PROJECTIONS
 from service.records import Topics
 
 POLL_SECONDS: Final = 0.2
-READ_SECONDS_MAX: Final = 30.0
 ROWS_SHOWN_MAX: Final = 12
 
 TABLES: Final[Mapping[str, Sequence[str]]] = {
@@ -92,26 +87,6 @@ async def until_caught_up(bootstrap_servers: str, database_url: str, topics: Top
     finally:
         await connection.close()
     return True
-
-
-async def read_newest(config: Config, family: str, limit: int) -> list[str]:
-    """The newest records of a topic, oldest first, as JSON lines; sealed bodies opened where the key is configured.
-
-    Raises `ConfigurationError` for an unknown family.
-    """
-    topics = Topics(config.kafka.topic_prefix)
-    names = {
-        name.removeprefix(f"{topics.prefix}."): name for name in (*topics.data, topics.quarantine, topics.dead_letter)
-    }
-    if family not in names:
-        raise ConfigurationError(f"there is no topic {family!r}; there are {', '.join(names)}")
-    async with record_log(config) as log:
-        ranges = {partition: offsets[-limit:] for partition, offsets in (await log.ranges(names[family])).items()}
-        async with asyncio.timeout(READ_SECONDS_MAX):
-            records = [record async for record in log.read(ranges)]
-    sealing = config.sealing()
-    newest = sorted(records, key=lambda record: record.timestamp_ms)[-limit:]
-    return [record_line(record, sealing) for record in newest]
 
 
 async def _passed(connection: "asyncpg.Connection[asyncpg.Record]", wanted: Mapping[tuple[str, str, int], int]) -> bool:

@@ -1,26 +1,16 @@
 """What people would rather look at than read: deliveries, topics and rows as tables, and what to do next."""
 
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
-from typing import Final, get_args
 
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from service.contract import Category
 from service.events import Endpoint
 from service.local.arrivals import Arrivals, TableRows
-from service.routing import EventRoute, Form
 from service.simulator.stripe_sender import Report
-
-OTHER_COLUMNS_WIDTH: Final = 30
-"""What a listed event type leaves to the columns beside it, at least."""
-
-_CATEGORIES: Final = get_args(Category)
-_OTHER_FORM: Final[dict[Form, Form]] = {"snapshot": "thin", "thin": "snapshot"}
 
 
 def show_report(console: Console, report: Report) -> None:
@@ -51,38 +41,6 @@ def show_arrivals(console: Console, found: Arrivals) -> None:
     for name, rows in found.tables.items():
         console.print(_rows(name, rows))
         console.print()
-
-
-def show_routes(console: Console, routes: Sequence[EventRoute]) -> None:
-    """Where event types go: a table for each topic and form, since a topic's events share their key's rule."""
-    for (topic, category, key, form), group in groupby(
-        sorted(routes, key=lambda route: (_CATEGORIES.index(route.category), route.form)),
-        key=lambda route: (route.topic, route.category, route.key, route.form),
-    ):
-        members = list(group)
-        console.print(Text.assemble((topic, "bold cyan"), f"   category {category}, {form} events"))
-        console.print(Text(f"key: {key}", style="dim"))
-        table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-        longest = max(len(route.event_type) for route in members)
-        room = max(OTHER_COLUMNS_WIDTH, console.width - OTHER_COLUMNS_WIDTH)
-        # The name is what people copy: where there is no room for all, the object's is folded first.
-        table.add_column("event type", overflow="fold", width=min(longest, room))
-        table.add_column("object", overflow="fold")
-        table.add_column("twin", no_wrap=True, min_width=len("unlisted"))
-        for route in members:
-            twin = (_OTHER_FORM[form] if route.twin else "-") if route.listed else "unlisted"
-            # Text, not markup: some types have brackets.
-            table.add_row(
-                Text(route.event_type), Text(route.object_type or "-"), twin, style="" if route.listed else "yellow"
-            )
-        console.print(table)
-        console.print()
-    console.print(
-        "An event that knows none of its key's ids has its object's id for a key, else its customer's, else its"
-        " account's. A twin tells the same fact in the other form; the thin one has the same name after v1.",
-        style="dim",
-        highlight=False,
-    )
 
 
 def show_next_steps(

@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 from rich.console import Console
 
-from service import bootstrap
+from service import bootstrap_kafka, bootstrap_migrations
 from service.config import Config, EndpointConfig, KafkaSecurityConfig, allowed_networks, load
 from service.events import Endpoint, Secret
 from service.local.arrivals import arrivals, until_caught_up
@@ -54,8 +54,8 @@ class Up:
         """Topics and tables, and the file that all processes of this stack, and its user's commands, read."""
         _write_private(self._config_path, _toml(self._settings(stack)))
         config = load(str(self._config_path), {})
-        await bootstrap.apply_topics(config)
-        await asyncio.to_thread(bootstrap.migrate, config)
+        await bootstrap_kafka.apply_topics(config)
+        await asyncio.to_thread(bootstrap_migrations.migrate, config)
 
     async def _started(self, stack: Stack) -> None:
         config = load(str(self._config_path), {})

@@ -31,7 +31,12 @@ READ_SECONDS_MAX: Final = 10.0
 """How long reading the configuration may take: a disk may hang."""
 
 RETRY_SECONDS: Final = 30.0
-"""After a change of the secret store that could not be taken, until it is tried again."""
+"""After a change of the secret store that could not be taken, until it is tried again where it has not changed since;
+also, after a look at it that failed, until the next."""
+
+SETTLED_SECONDS: Final = 2.0
+"""As seldom as any file system's clock ticks. Two contents may have the times of one tick: what a file looks like in
+its first seconds is no proof that it was read whole."""
 
 RELOADED: Final = ("endpoints", "secrets")
 """The sections that are taken; `secrets` says where the endpoints' own are."""
@@ -66,8 +71,11 @@ class Outcome(StrEnum):
     """It could not be read in time, or in a way nobody foresaw."""
 
 
-_Look: TypeAlias = tuple[str, tuple[int, ...] | None] | None
-"""The store's path and what its file looked like; None where no store is configured."""
+_State: TypeAlias = tuple[int, ...] | None
+"""What a file looks like; None where it is not there, or cannot be looked at."""
+
+_Look: TypeAlias = tuple[str, _State, bool] | None
+"""The store's path, what its file looked like, and whether for long enough; None where no store is configured."""
 
 
 class Reloading:
@@ -83,6 +91,7 @@ class Reloading:
         watch_seconds: float = WATCH_SECONDS,
         retry_seconds: float = RETRY_SECONDS,
         read_seconds_max: float = READ_SECONDS_MAX,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._load = load
@@ -91,9 +100,13 @@ class Reloading:
         self._watch_seconds = watch_seconds
         self._retry_seconds = retry_seconds
         self._apart = _Apart(read_seconds_max)
-        self._seen: _Look = ("", None)
+        self._now = now
+        self._seen: _Look = ("", None, False)
         """What the store looked like before it was last read with success."""
+        self._tried: _Look = self._seen
+        """The same, with or without success."""
         self._retry_at = float("-inf")
+        self._look_at = float("-inf")
         for outcome in Outcome:
             self._reloads.labels(outcome.value)
 
@@ -110,7 +123,7 @@ class Reloading:
             if asked.is_set():
                 asked.clear()
                 await self.reload(Trigger.SIGNAL)
-            elif time.monotonic() >= self._retry_at and await self._store_has_changed():
+            elif await self._store_has_changed():
                 await self.reload(Trigger.STORE)
 
     async def reload(self, trigger: Trigger) -> Outcome:
@@ -125,8 +138,8 @@ class Reloading:
 
     async def _reload(self, trigger: Trigger) -> Outcome:
         try:
-            look = await self._look()  # first: what changes while it is read is seen at the next look
-            loaded = await self._apart.run(self._load)
+            look = self._tried = await self._look()  # first: what changes while it is read is seen at the next look
+            loaded = await self._apart.run(self._read)
             endpoints = loaded.webhook_endpoints()
         except ConfigurationError as wrong:
             _log.error("configuration.refused", trigger=trigger.value, reason=str(wrong), kept="the old one")
@@ -156,17 +169,45 @@ class Reloading:
         warn_of_missing_secrets(endpoints)
         return Outcome.DONE
 
+    def _read(self) -> Config:
+        """The configuration of now. Raises `ConfigurationError`, also where secrets would go with a file that is gone.
+
+        To be without a store is how a process begins, before there is any secret. Under one that serves, it was moved,
+        or its disk is not mounted: no reason to refuse deliveries. `secrets remove` leaves a file.
+        """
+        loaded = self._load()
+        had = {endpoint.name for endpoint in self._config.endpoints if endpoint.secrets}
+        bare = [endpoint.name for endpoint in loaded.endpoints if not endpoint.secrets and endpoint.name in had]
+        store = loaded.secrets.store
+        if not bare or store is None:
+            return loaded
+        if _state(Path(store)) is None:
+            raise ConfigurationError(
+                f"secrets.store: {store} is not there; without it there would be no signing secret any more of: "
+                + ", ".join(bare)
+            )
+        return self._load()  # it may have come only now: by hand one file is moved away, then another into its place
+
     async def _store_has_changed(self) -> bool:
-        try:
-            return await self._look() != self._seen
-        except TimeoutError:
-            self._retry_at = time.monotonic() + self._retry_seconds
-            _log.warning("configuration.unwatched", reason="the disk of secrets.store does not answer")
+        if time.monotonic() < self._look_at:
             return False
+        try:
+            look = await self._look()
+        except TimeoutError:
+            _log.warning("configuration.unwatched", reason="the disk of secrets.store does not answer")
+        except Exception as unforeseen:  # noqa: BLE001 -- whatever it is, it has to be looked at again
+            _log.error("configuration.unwatched", **traced(unforeseen))
+        else:
+            return look != self._seen and (look != self._tried or time.monotonic() >= self._retry_at)
+        self._look_at = time.monotonic() + self._retry_seconds
+        return False
 
     async def _look(self) -> _Look:
         store = self._config.secrets.store
-        return None if store is None else (store, await self._apart.run(lambda: _state(Path(store))))
+        if store is None:
+            return None
+        state = await self._apart.run(lambda: _state(Path(store)))
+        return store, state, state is None or self._now() - state[-1] / 1e9 > SETTLED_SECONDS
 
 
 def warn_of_missing_secrets(endpoints: Iterable[Endpoint]) -> None:
@@ -193,7 +234,8 @@ class _Apart:
             raise TimeoutError  # one thread may hang, not one more at each look
         loop = asyncio.get_running_loop()
         result: asyncio.Future[T] = loop.create_future()
-        self._running = result
+        # An error that comes too late is nobody's: asyncio would log it, with whatever it quotes.
+        result.add_done_callback(lambda done: done.cancelled() or done.exception())
 
         def tell(how: Callable[[Any], None], what: object) -> None:
             with suppress(RuntimeError):  # the loop has ended meanwhile
@@ -208,17 +250,18 @@ class _Apart:
                 tell(result.set_result, done)
 
         threading.Thread(target=work, name="configuration", daemon=True).start()
+        self._running = result  # now that there is a thread that will end it
         async with asyncio.timeout(self.seconds_max):
             return await asyncio.shield(result)
 
 
-def _state(path: Path) -> tuple[int, ...] | None:
-    """What tells one content of a file from another; None where it cannot be looked at."""
+def _state(path: Path) -> _State:
+    """What tells one content of a file from another, at its end when it was last changed in any way."""
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _differing(before: msgspec.Struct, after: msgspec.Struct, within: str = "") -> Iterator[str]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import Final
+from typing import Final, NoReturn
 
 import structlog
 
@@ -40,7 +40,11 @@ class Workers:
         self._terminal = Terminal()
 
     def run(self) -> None:
-        """Return once every worker has ended after a signal."""
+        """Return once every worker has ended after a signal.
+
+        Raises `ConfigurationError` where one of them refuses its configuration, once the others have ended as well.
+        """
+        refused: int | None = None
         for number, handler in zip(_SIGNALS, (self._stop, self._stop, self._hang_up), strict=True):
             signal.signal(number, handler)
         for index in range(self._count):
@@ -55,21 +59,38 @@ class Workers:
             exit_code = os.waitstatus_to_exitcode(status)
             _log.error("worker.ended", worker=index, exit_code=exit_code)
             if exit_code == EXIT_CONFIGURATION:
+                refused = index
                 self._stop(signal.SIGTERM, None)  # no restart mends that
-                raise ConfigurationError(f"worker {index} refuses its configuration; the reason is above")
+                continue
             time.sleep(RESTART_SECONDS)
             self._start(index)
+        if refused is not None:
+            raise ConfigurationError(f"worker {refused} refuses its configuration; the reason is above")
 
     def _start(self, index: int) -> None:
-        if self._stopping:
-            return
-        # A signal between the fork and the note of its pid would never reach the worker.
+        """Start a worker unless all are to stop; again and again where there is no room for a process."""
+        while not self._stopping and not self._forked(index):
+            time.sleep(RESTART_SECONDS)
+
+    def _forked(self, index: int) -> bool:
+        """Whether nothing is left to be done for a start."""
+        # A signal between this and the note of its pid would never reach the worker.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        pid = os.fork()
-        if pid:
-            self._pids[pid] = index
+        try:
+            if not self._stopping:  # the handlers of what came before have been called by now
+                pid = os.fork()
+                if pid == 0:
+                    self._be(index)
+                self._pids[pid] = index
+        except OSError as error:
+            _log.error("worker.not_started", worker=index, reason=error.strerror)
+            return False
+        finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            return
+        return True
+
+    def _be(self, index: int) -> NoReturn:
+        """A worker's whole life, in its own process."""
         exit_code = 1
         try:
             for number in _SIGNALS:

@@ -20,7 +20,7 @@ from service.errors import (
 )
 from service.normalize.event_types import NEWEST_API_VERSION
 from service.ports import Clock, CredentialStore, WebhookEndpoint, WebhookEndpoints
-from service.stripe_account.endpoint_matching import CREATION, made_by
+from service.stripe_account.endpoint_matching import CREATION, REPLACES, made_by
 from service.stripe_account.endpoint_plan import Changes, Create, Delete, Keep, Replay, Step, Update, changes_of
 from service.stripe_account.endpoint_wanted import WantedEndpoint
 
@@ -83,8 +83,9 @@ class Registration:
         """Ask for it and keep its secret; where Stripe refuses it and there is nothing, forget that it was begun."""
         try:
             created = await self.endpoints.create(creation.params, idempotency_key=creation.idempotency_key)
-        except SecretNotTold:
-            raise
+        except SecretNotTold as error:
+            way_out = f"`endpoints roll {name} --replace` makes another one"
+            raise SecretNotTold(f"{error}: {way_out}", request_id=error.request_id) from None
         except StripeRequestRefused as error:
             # Stripe repeats a failure, too, that came when it had made the endpoint.
             made = made_by(creation, await self.endpoints.all())
@@ -128,8 +129,8 @@ async def carry_out(steps: Sequence[Step], registration: Registration) -> AsyncI
         yield Done(step, endpoint_id, refused)
 
 
-async def _taken(step: Step, registration: Registration) -> str:
-    """Take a step; gives the id of the endpoint."""
+async def _taken(step: Step, registration: Registration) -> str | None:
+    """Take a step; gives the id of the endpoint, where it has come to one."""
     match step:
         case Keep():
             return step.endpoint_id
@@ -137,9 +138,12 @@ async def _taken(step: Step, registration: Registration) -> str:
             return await _created(step.wanted, registration)
         case Replay():
             endpoint = await registration.repeat(step.name, step.creation, step.made)
+            if endpoint is None and REPLACES in step.creation.params.metadata:
+                return None  # of a roll; the one that it was to take over from is there
             if endpoint is None:
                 return await _created(step.wanted, registration)
-            await _update(registration.endpoints, endpoint.id, changes_of(step.wanted, endpoint))
+            changes = changes_of(step.wanted, endpoint, waiting=step.waits)
+            await _update(registration.endpoints, endpoint.id, changes)
             return endpoint.id
         case Update():
             await _update(registration.endpoints, step.endpoint_id, step.changes)

@@ -8,7 +8,16 @@ from typing import ClassVar, Final, TypeAlias
 
 from service.credentials.book import Creation, Credentials, EndpointCredentials
 from service.ports import WebhookEndpoint
-from service.stripe_account.endpoint_matching import ENDPOINT, known_ids, made_by, matched, replaced_by
+from service.stripe_account.endpoint_matching import (
+    ENDPOINT,
+    QUIET,
+    Deployment,
+    known_ids,
+    made_by,
+    matched,
+    replaced_by,
+    waits,
+)
 from service.stripe_account.endpoint_urls import same_url, shown
 from service.stripe_account.endpoint_wanted import WantedEndpoint
 
@@ -57,12 +66,16 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Repeat a creation that was begun and whose answer never came; `made` is what it has made, as far as is known."""
+    """Repeat a creation that was begun and whose answer never came; `made` is what it has made, as far as is known.
+
+    One that `waits` is left without its events: a roll has to go on first.
+    """
 
     kind: ClassVar[StepKind] = StepKind.REPLAY
     wanted: WantedEndpoint
     creation: Creation
     made: WebhookEndpoint | None
+    waits: bool = False
 
     @property
     def name(self) -> str:
@@ -151,7 +164,7 @@ class FindingKind(StrEnum):
     VERSION_DRIFT = "version_drift"
     """It renders events in another API version than the configuration names."""
     DOUBLED = "doubled"
-    """A second one of ours for the same endpoint is enabled."""
+    """A second one for the same endpoint is enabled, whose secret is not known."""
     LEFT_OVER = "left_over"
     """One of ours is enabled whose endpoint is not configured any more."""
     LIMIT = "limit"
@@ -193,14 +206,22 @@ def secret_is_known(wanted: WantedEndpoint, endpoint: WebhookEndpoint, kept: End
     return wanted.has_own_secrets or any(each.webhook_endpoint_id in {None, endpoint.id} for each in kept.signing)
 
 
-def changes_of(wanted: WantedEndpoint, endpoint: WebhookEndpoint) -> Changes:
-    """What makes it as it is wanted. Metadata is ours to change only where it is ours already."""
-    other_name = ENDPOINT in endpoint.metadata and endpoint.metadata[ENDPOINT] != wanted.name
+def changes_of(wanted: WantedEndpoint, endpoint: WebhookEndpoint, *, waiting: bool = False) -> Changes:
+    """What makes it as it is wanted; one that is `waiting` is left without its events.
+
+    Metadata is ours to change only where it is ours already.
+    """
+    metadata: dict[str, str] = {}
+    if ENDPOINT in endpoint.metadata and endpoint.metadata[ENDPOINT] != wanted.name:
+        metadata[ENDPOINT] = wanted.name
+    if QUIET in endpoint.metadata and not waiting:
+        metadata[QUIET] = ""
+    same_events = set(endpoint.enabled_events) == set(wanted.events)
     return Changes(
         url=None if same_url(endpoint.url, wanted.url) else wanted.url,
-        enabled_events=None if set(endpoint.enabled_events) == set(wanted.events) else wanted.events,
+        enabled_events=None if same_events or waiting else wanted.events,
         enabled=None if endpoint.enabled else True,
-        metadata={ENDPOINT: wanted.name} if other_name else None,
+        metadata=metadata or None,
     )
 
 
@@ -209,36 +230,41 @@ def plan(
     listed: Sequence[WebhookEndpoint],
     credentials: Credentials,
     *,
-    configured: Collection[str],
+    deployment: Deployment,
     now: datetime,
     prune: bool = False,
 ) -> Plan:
     """The steps from what Stripe lists, for one account and mode, to what is wanted there.
 
-    `configured` are the names of all configured endpoints, those of other accounts too. Only with `prune` is anything
-    deleted: ours whose name is not configured any more, and ours that another one has replaced.
+    Only with `prune` is anything deleted: this deployment's own whose name is not configured any more, or that another
+    one has replaced.
     """
-    found = matched({name: each.url for name, each in wanted.items()}, listed, credentials, configured)
+    found = matched({name: each.url for name, each in wanted.items()}, listed, credentials, deployment)
+    own = deployment.own(listed, credentials)
     steps: list[Step] = []
     findings: list[Finding] = []
+    replaced: list[WebhookEndpoint] = []
     for name, each in wanted.items():
-        step, wrong = _step(each, found.get(name), listed, credentials.of(name), now)
+        kept = credentials.of(name)
+        step, wrong = _step(each, found.get(name), listed, kept, now)
         steps += [] if step is None else [step]
-        findings += [*wrong, *_doubled(each, found.get(name), listed, credentials.of(name))]
+        others = _others(each, found, listed, kept)
+        findings += [*wrong, *_doubled(each, found.get(name), [one for one in others if one.enabled], own, kept)]
+        replaced += [one for one in others if one.metadata.get(ENDPOINT) == name and one.id in own and not one.enabled]
     # One that was renamed is not gone.
     gone = [
-        one for one in listed if one.metadata.get(ENDPOINT, "") not in {"", *configured} and one not in found.values()
+        one
+        for one in listed
+        if one.id in own and one.metadata[ENDPOINT] not in deployment.names and one not in found.values()
     ]
     if prune:
-        deleted = [*gone]
-        for name, each in wanted.items():
-            others = _others(each, found.get(name), listed, credentials.of(name))
-            deleted += (other for other in others if not other.enabled)
-        steps = _pruning(steps, list(map(Delete, deleted)), used=len(listed))
+        steps = _pruning(steps, list(map(Delete, [*gone, *replaced])), used=len(listed))
     else:
         findings += [_left_over(one) for one in gone if one.enabled]
     made = Plan(tuple(steps), tuple(findings), used=len(listed))
-    return made if made.left >= 0 else replace(made, findings=(*made.findings, _limit(made)))
+    # Stripe may have agreed on more: that there are more is no reason to worry.
+    full = made.left < 0 and _added(made.steps) > 0
+    return replace(made, findings=(*made.findings, _limit(made))) if full else made
 
 
 def _step(
@@ -252,7 +278,7 @@ def _step(
     if kept.creation is not None:
         made = made_by(kept.creation, listed)
         if kept.creation.repeatable(now):
-            return Replay(wanted, kept.creation, made), []
+            return Replay(wanted, kept.creation, made, waits(kept.creation.params.metadata, listed)), []
         if made is not None and not _told_since(kept, kept.creation):
             findings.append(_not_told(wanted, made))
     if endpoint is None:
@@ -265,7 +291,7 @@ def _step(
         # Whoever made it may be another deployment: nothing is changed that we could not take the events of.
         told_of = any(each.kind is FindingKind.SECRET_NOT_TOLD for each in findings)
         return Keep(wanted, endpoint), findings if told_of else [*findings, _unknown(wanted, endpoint)]
-    changes = changes_of(wanted, endpoint)
+    changes = changes_of(wanted, endpoint, waiting=waits(endpoint.metadata, listed))
     return Keep(wanted, endpoint) if changes == Changes() else Update(wanted, endpoint, changes), findings
 
 
@@ -285,30 +311,31 @@ def _pruning(steps: list[Step], deletions: list[Step], *, used: int) -> list[Ste
 
 def _others(
     wanted: WantedEndpoint,
-    endpoint: WebhookEndpoint | None,
+    found: Mapping[str, WebhookEndpoint],
     listed: Sequence[WebhookEndpoint],
     kept: EndpointCredentials,
-) -> Iterator[WebhookEndpoint]:
-    """Those with the endpoint's name that are neither it, nor in its roll, nor what is being made."""
+) -> Sequence[WebhookEndpoint]:
+    """Those with the endpoint's name or URL that are neither it, nor another one's, nor in its roll, nor being made."""
     begun = None if kept.creation is None else made_by(kept.creation, listed)
-    for each in listed:
-        is_named = each.metadata.get(ENDPOINT) == wanted.name
-        if is_named and each not in (endpoint, begun) and each.id not in known_ids(kept):
-            yield each
+    others = [each for each in listed if each not in (begun, *found.values()) and each.id not in known_ids(kept)]
+    return [each for each in others if each.metadata.get(ENDPOINT) == wanted.name or same_url(each.url, wanted.url)]
 
 
 def _doubled(
     wanted: WantedEndpoint,
     endpoint: WebhookEndpoint | None,
-    listed: Sequence[WebhookEndpoint],
+    enabled: Iterable[WebhookEndpoint],
+    own: Collection[str],
     kept: EndpointCredentials,
 ) -> Iterator[Finding]:
-    rolled_away = frozenset() if endpoint is None else replaced_by(endpoint)
-    for each in _others(wanted, endpoint, listed, kept):
-        if each.enabled and each.id not in rolled_away:
+    rolled_away = frozenset() if endpoint is None else replaced_by(endpoint.metadata)
+    # Of several secrets that are not known to be anybody's, one may be a stranger's at the same URL.
+    any_secret = wanted.has_own_secrets or len(kept.signing) > 1
+    for each in enabled:
+        if each.id not in rolled_away and (each.id in own or (not any_secret and same_url(each.url, wanted.url))):
             said = (
-                f"{each.id} at Stripe carries the name {wanted.name} too, and its signing secret is not known here:"
-                " what it delivers is refused; disable or delete it in the dashboard"
+                f"{each.id} at Stripe has the name or the URL of {wanted.name} too, and its signing secret is not known"
+                " here: what it delivers is refused; disable or delete it in the dashboard"
             )
             yield Finding(FindingKind.DOUBLED, wanted.name, each.id, said)
 

@@ -16,7 +16,7 @@ class EndpointProblem(StrEnum):
     DISABLED = "disabled"
     """It is switched off at Stripe, by somebody or by Stripe itself."""
     DOUBLED = "doubled"
-    """Another one delivers to the same URL, or carries the same name, and no secret is being rolled."""
+    """Another one delivers to the same URL, or was made here for the same name, and its secret is not known."""
     URL_DIFFERS = "url_differs"
     """Stripe delivers to another URL than the configuration's."""
     EVENTS_MISSING = "events_missing"

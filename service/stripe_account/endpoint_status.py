@@ -13,7 +13,7 @@ from service.config import Config
 from service.errors import AddressNotAllowed, EndpointUnknown, Overloaded, ShuttingDown, SignatureMissing
 from service.normalize.event_types import THIN_TYPES
 from service.ports import ProbeAnswer, WebhookEndpoint
-from service.stripe_account.endpoint_matching import ENDPOINT, replaced_by
+from service.stripe_account.endpoint_matching import ENDPOINT, made_by, replaced_by, waits
 from service.stripe_account.endpoint_plan import secret_is_known
 from service.stripe_account.endpoint_problems import (
     AccountStatus,
@@ -119,6 +119,8 @@ def _about_creation(subject: Subject, now: datetime) -> Iterator[Problem]:
         return
     if creation.repeatable(now):
         way_out = f"`endpoints apply {subject.name}` goes on, and gets its secret, for a day from then"
+    elif made_by(creation, subject.listing.endpoints) is None:
+        return  # there is nothing to end
     elif any(each.added_at >= creation.begun_at for each in subject.kept.signing):
         return  # somebody has looked its secret up since
     else:
@@ -145,9 +147,12 @@ def _about_missing(subject: Subject) -> Iterator[Problem | Note]:
     else:
         url = subject.wanted.url
         why = why_unreachable(url, livemode=subject.listing.mode == "live")
-        way_out = (
-            f"`endpoints apply {subject.name}` registers it" if why is None else f"and cannot have it: the URL {why}"
-        )
+        if why is not None:
+            way_out = f"and cannot have it: the URL {why}"
+        elif subject.wanted.has_own_secrets:
+            way_out = f"`endpoints apply {subject.name}` registers it, once endpoints ({subject.name}).secrets are out"
+        else:
+            way_out = f"`endpoints apply {subject.name}` registers it"
         yield Problem(EndpointProblem.MISSING, f"Stripe has no webhook endpoint for {shown(url)}: {way_out}")
 
 
@@ -189,20 +194,25 @@ def _about_found(subject: Subject, found: WebhookEndpoint, ours: frozenset[str])
 
 
 def _about_others(subject: Subject, found: WebhookEndpoint, ours: frozenset[str]) -> Iterator[Problem | Note]:
-    replaced = [each for each in subject.listing.endpoints if each.id in replaced_by(found) and each.enabled]
+    old = replaced_by(found.metadata)
+    replaced = [each for each in subject.listing.endpoints if each.id in old and each.enabled]
     if subject.is_rolling or replaced:
-        yield Note(
-            EndpointNote.ROLL_UNDER_WAY,
-            f"its signing secret is being rolled: `endpoints roll {subject.name}` says where that stands",
+        says = (
+            f"endpoints ({subject.name}).secrets has the old one too, until that is taken out"
+            if subject.wanted.has_own_secrets
+            else f"`endpoints roll {subject.name}` says where that stands"
         )
-    if subject.is_rolling:
-        return
+        yield Note(EndpointNote.ROLL_UNDER_WAY, f"its signing secret is being rolled: {says}")
+    # A secret that is not known to be anybody's may be that of one at the same URL.
     others = [
         each.id
         for each in subject.listing.endpoints
         if each.enabled
         and each.id not in ours
-        and (each.metadata.get(ENDPOINT) == subject.name or same_url(each.url, found.url))
+        and (
+            (each.metadata.get(ENDPOINT) == subject.name and each.id in subject.made_here)
+            or (not subject.is_rolling and same_url(each.url, found.url))
+        )
     ]
     if others:
         yield Problem(
@@ -214,6 +224,8 @@ def _about_others(subject: Subject, found: WebhookEndpoint, ours: frozenset[str]
 
 def _about_events(subject: Subject, found: WebhookEndpoint) -> Iterator[Problem | Note]:
     wanted, has = subject.wanted.events, found.enabled_events
+    if waits(found.metadata, subject.listing.endpoints):
+        return  # they come once the roll goes on
     missing = [each for each in wanted if each not in has and (each == ALL_EVENTS or ALL_EVENTS not in has)]
     if missing:
         what = "most event types (the configuration wants all)" if missing == [ALL_EVENTS] else _some(missing)
@@ -224,7 +236,11 @@ def _about_events(subject: Subject, found: WebhookEndpoint) -> Iterator[Problem 
     extra = [each for each in has if each not in wanted] if ALL_EVENTS not in wanted else []
     if extra:
         what = "every event type" if ALL_EVENTS in extra else _some(extra)
-        yield Note(EndpointNote.EXTRA_EVENTS, f"Stripe delivers {what} beside what the configuration names")
+        yield Note(
+            EndpointNote.EXTRA_EVENTS,
+            f"Stripe delivers {what} beside what the configuration names:"
+            f" `endpoints apply {subject.name}` takes them away",
+        )
     if _THIN.intersection(subject.configured.events):
         yield _thin(subject)
 
@@ -367,24 +383,24 @@ def _about_undelivered(events: UndeliveredEvents | Unread, undelivered: Undelive
         )
 
 
-def _account_notes(config: Config, listing: Listing, own: Iterable[Subject], ours: frozenset[str]) -> Iterator[Note]:
+def _account_notes(config: Config, listing: Listing, own: Sequence[Subject], ours: frozenset[str]) -> Iterator[Note]:
     configured = {endpoint.name for endpoint in config.endpoints}
     mentioned = {subject.found.url for subject in own if subject.found is not None}
     others = [each for each in listing.endpoints if each.id not in ours]
-    left_over = [each for each in others if each.metadata.get(ENDPOINT, "") not in {"", *configured}]
+    made_here = frozenset(each for subject in own for each in subject.made_here)
+    left_over = [each for each in others if each.id in made_here and each.metadata[ENDPOINT] not in configured]
     if left_over:
         names = _some([f"{each.id} ({each.metadata[ENDPOINT]})" for each in left_over])
         yield Note(
             EndpointNote.LEFT_OVER, f"{names}: made for what is not configured any more; `endpoints apply --prune`"
         )
     strangers = [
-        each.id
-        for each in others
-        if ENDPOINT not in each.metadata and not any(same_url(each.url, url) for url in mentioned)
+        each.id for each in others if each.id not in made_here and not any(same_url(each.url, url) for url in mentioned)
     ]
     if strangers:
         yield Note(
-            EndpointNote.STRANGERS, f"{_some(strangers)}: somebody else's webhook endpoints; they are left alone"
+            EndpointNote.STRANGERS,
+            f"{_some(strangers)}: webhook endpoints of somebody else, or of another deployment; they are left alone",
         )
 
 

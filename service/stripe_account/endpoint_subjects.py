@@ -12,7 +12,7 @@ from service.ports import WebhookEndpoint
 from service.stripe_account.api_keys import KeyMode
 from service.stripe_account.endpoint_matching import REPLACES, known_ids, made_by, matched, replaced_by
 from service.stripe_account.endpoint_renderings import ALL_EVENTS
-from service.stripe_account.endpoint_wanted import WantedEndpoint, url_of
+from service.stripe_account.endpoint_wanted import WantedEndpoint, deployment_of, url_of
 
 _THIN: Final = frozenset(THIN_TYPES)
 
@@ -39,6 +39,8 @@ class Subject:
     found: WebhookEndpoint | None
     url_is_known: bool
     """Whether the configuration says its URL."""
+    made_here: frozenset[str]
+    """The ids of all of the listing that this deployment has made."""
 
     @property
     def name(self) -> str:
@@ -61,7 +63,7 @@ class Subject:
         """The ids of all that are this endpoint at Stripe: itself, those of its roll, and one that is being made."""
         ids = {*known_ids(self.kept)}
         if self.found is not None:
-            ids |= {self.found.id, *replaced_by(self.found)}
+            ids |= {self.found.id, *replaced_by(self.found.metadata)}
         begun = None if self.kept.creation is None else made_by(self.kept.creation, self.listing.endpoints)
         return frozenset(ids if begun is None else {*ids, begun.id})
 
@@ -69,7 +71,7 @@ class Subject:
 def subjects(config: Config, credentials: Credentials, listings: Iterable[Listing]) -> Sequence[Subject]:
     """The configuration's endpoints beside Stripe's; `config` has what the store adds to it."""
     made: list[Subject] = []
-    names = [endpoint.name for endpoint in config.endpoints]
+    deployment = deployment_of(config)
     for listing in listings:
         pairs = [
             (endpoint, _wanted(config, endpoint, credentials.of(endpoint.name), listing))
@@ -77,7 +79,8 @@ def subjects(config: Config, credentials: Credentials, listings: Iterable[Listin
             if endpoint.name in listing.names
         ]
         urls = {endpoint.name: wanted.url for endpoint, wanted in pairs}
-        found = matched(urls, listing.endpoints, credentials, names)
+        found = matched(urls, listing.endpoints, credentials, deployment)
+        made_here = deployment.own(listing.endpoints, credentials)
         made += (
             Subject(
                 configured=endpoint,
@@ -86,6 +89,7 @@ def subjects(config: Config, credentials: Credentials, listings: Iterable[Listin
                 listing=listing,
                 found=found.get(endpoint.name),
                 url_is_known=url_of(config, endpoint) is not None,
+                made_here=made_here,
             )
             for endpoint, wanted in pairs
         )

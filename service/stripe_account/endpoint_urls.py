@@ -43,6 +43,15 @@ def same_url(one: str, other: str) -> bool:
     return _canonical(one) == _canonical(other)
 
 
+def is_below(url: str, base: str) -> bool:
+    """Whether a URL is of the same scheme, host and port as another one, and its path within that one's."""
+    one, other = _canonical(url), _canonical(base)
+    if isinstance(one, str) or isinstance(other, str):
+        return False
+    within = one.path.startswith(f"{other.path.rstrip('/')}/")
+    return within and (one.scheme, one.netloc) == (other.scheme, other.netloc)
+
+
 def shown(url: str) -> str:
     """The URL for people, without the password that it may carry."""
     try:

@@ -9,7 +9,7 @@ from service.credentials.book import WebhookEndpointParams
 from service.errors import ConfigurationError
 from service.normalize.event_types import SNAPSHOT_TYPES, THIN_TYPES
 from service.routing import advice
-from service.stripe_account.endpoint_matching import ENDPOINT
+from service.stripe_account.endpoint_matching import ENDPOINT, Deployment
 from service.stripe_account.endpoint_urls import shown, why_unreachable
 from service.stripe_account.endpoint_versions import why_no_api_version
 
@@ -72,6 +72,12 @@ def wanted_endpoints(
     if problems:
         raise ConfigurationError("; ".join(problems))
     return wanted
+
+
+def deployment_of(given: Config) -> Deployment:
+    """By which its own webhook endpoints are known."""
+    urls = frozenset(url for endpoint in given.endpoints if (url := url_of(given, endpoint)) is not None)
+    return Deployment(frozenset(endpoint.name for endpoint in given.endpoints), urls, given.receiver.public_url)
 
 
 def url_of(given: Config, endpoint: EndpointConfig) -> str | None:

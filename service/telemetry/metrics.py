@@ -5,6 +5,7 @@ payload: an attacker who chose them could make a scrape take seconds.
 """
 
 from collections.abc import Iterable
+from importlib.metadata import version
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -14,7 +15,6 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from service import __version__
 from service.telemetry.lines import dropped_lines
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -29,7 +29,7 @@ def registry() -> CollectorRegistry:
     PlatformCollector(registry=created)
     GCCollector(registry=created)
     Gauge("stripe_ingest_build_info", "The running version; always 1.", ["version"], registry=created).labels(
-        __version__
+        version("stripe-ingest")
     ).set(1)
     created.register(_LogLines())
     return created

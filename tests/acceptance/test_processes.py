@@ -3,47 +3,30 @@
 import asyncio
 import os
 import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 
 import aiohttp
 import orjson
-import pytest
 
 from service import bootstrap
 from service.local.ports import free_port
 from service.signature import sign
 from service.simulator.events import sample
 from tests.support.deployment import TEST_SECRET, Deployment
+from tests.support.processes import CommandLine
 from tests.support.waiting import alive, descendants, eventually
 
 
 def environment(deployed: Deployment, **settings: str) -> Mapping[str, str]:
     config = deployed.config
     return {
-        "PATH": os.environ["PATH"],
         "STRIPE_WEBHOOK_SECRET": TEST_SECRET.value,
         "STRIPE_INGEST__KAFKA__BOOTSTRAP_SERVERS": config.kafka.bootstrap_servers,
         "STRIPE_INGEST__KAFKA__TOPIC_PREFIX": config.kafka.topic_prefix,
         "STRIPE_INGEST__DATABASE__URL": config.database_url,
         "STRIPE_INGEST__LOGGING__FORMAT": "json",
     } | settings
-
-
-@asynccontextmanager
-async def process(*arguments: str, env: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`stripe-ingest …`, killed at the end of the block where it still runs."""
-    started = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "service", *arguments, env=env, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        yield started
-    finally:
-        if started.returncode is None:
-            started.kill()
-            await started.wait()
 
 
 async def ready(session: aiohttp.ClientSession, port: int) -> bool:
@@ -74,7 +57,7 @@ async def test_sigterm_under_load_answers_everyone_and_exits_with_0(deployed: De
             except aiohttp.ClientConnectionError:
                 return
 
-    async with process("receive", env=env) as receiver, aiohttp.ClientSession() as session:
+    async with CommandLine(env).running("receive") as receiver, aiohttp.ClientSession() as session:
         await eventually(lambda: ready(session, admin), timeout_seconds=30, what="the receiver is ready")
         async with asyncio.TaskGroup() as clients:
             for first in range(8):
@@ -95,7 +78,7 @@ async def test_workers_share_the_port_and_a_dead_one_is_replaced(deployed: Deplo
         STRIPE_INGEST__ADMIN__PORT=str(admin),
         STRIPE_INGEST__RECEIVER__WORKERS="2",
     )
-    async with process("receive", env=env) as master, aiohttp.ClientSession() as session:
+    async with CommandLine(env).running("receive") as master, aiohttp.ClientSession() as session:
         for number in (admin, admin + 1):
             await eventually(lambda n=number: ready(session, n), timeout_seconds=30, what="a worker is ready")
         assert {await deliver(session, port, seed) for seed in range(20)} == {200}
@@ -116,33 +99,16 @@ async def test_workers_share_the_port_and_a_dead_one_is_replaced(deployed: Deplo
         assert not any(alive(pid) for pid in workers)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "settings", "message"),
-    [
-        (["receive"], {"STRIPE_WEBHOOK_SECRET": "nonsense"}, b"endpoints[0] (stripe).secrets: a signing secret begins"),
-        (["receive"], {"STRIPE_INGEST__RECEIVER__TOLERANCE_SECONDS": "0"}, b"receiver.tolerance_seconds: expected `int` >= 30"),
-        (["consume", "payments"], {"STRIPE_INGEST__DATABASE__URL": ""}, b"database.url: must begin with postgresql://"),
-        (["config", "check", "--config", "/nowhere.toml"], {}, b"/nowhere.toml: there is no such file"),
-        (["send", "payment_intent.succeded"], {}, b"did you mean payment_intent.succeeded"),
-        (["consume", "paymets"], {}, b"Invalid value"),
-    ],
-)  # fmt: skip
-async def test_a_bad_value_is_one_message_and_exit_2(
-    arguments: list[str], settings: dict[str, str], message: bytes
-) -> None:
-    env = {
-        "PATH": os.environ["PATH"],
-        "STRIPE_WEBHOOK_SECRET": "whsec_x",
-        "STRIPE_INGEST__DATABASE__URL": "postgresql://h/d",
-    }
+async def test_a_bad_value_is_one_message_and_exit_2() -> None:
+    """All the messages there are: tests/unit/test_command_line.py."""
+    command = CommandLine({"STRIPE_WEBHOOK_SECRET": "nonsense", "STRIPE_INGEST__DATABASE__URL": "postgresql://h/d"})
 
-    async with process(*arguments, env=env | settings) as refused:
-        assert refused.stderr is not None
-        said = await asyncio.wait_for(refused.stderr.read(), 30)
-        assert await refused.wait() == 2
+    refused, unknown = await asyncio.gather(command.run("receive"), command.run("consume", "paymets"))
 
-    assert message in said
-    assert b"Traceback" not in said
+    assert (refused.code, unknown.code) == (2, 2)
+    assert "endpoints[0] (stripe).secrets: a signing secret begins" in refused.err
+    assert "Invalid value" in unknown.err
+    assert "Traceback" not in refused.err + unknown.err
 
 
 async def test_a_port_that_is_taken_is_said(deployed: Deployment) -> None:
@@ -151,7 +117,7 @@ async def test_a_port_that_is_taken_is_said(deployed: Deployment) -> None:
     env = environment(deployed, STRIPE_INGEST__RECEIVER__PORT=str(taken), STRIPE_INGEST__ADMIN__PORT=str(free_port()),
                       STRIPE_INGEST__RECEIVER__HOST="127.0.0.1")  # fmt: skip
 
-    async with server, process("receive", env=env) as refused:
+    async with server, CommandLine(env).running("receive") as refused:
         assert refused.stderr is not None
         said = await asyncio.wait_for(refused.stderr.read(), 30)
         assert await refused.wait() == 2

@@ -1,19 +1,15 @@
 """What was missed, parked or refused comes back: the commands as processes, against a fake Stripe, real Kafka and Postgres."""
 
 import asyncio
-import os
 import random
 import signal
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
-import orjson
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
@@ -34,6 +30,7 @@ from service.simulator.objects import Object
 from service.simulator.shop import shop
 from service.simulator.stripe_sender import StripeSender, play
 from tests.support.deployment import ROWS, TEST_SECRET, Deployment, deployment
+from tests.support.processes import CommandLine
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -42,43 +39,18 @@ OF_THE_LAST_EVENT = {"last_event_id", "last_event_type", "last_event_at", "appli
 """What a row says of the event that it rests on: after a backfill that is a snapshot."""
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A command that has ended."""
-
-    code: int
-    lines: Sequence[Any]
-    said: str
-
-
-class Commands:
-    """`stripe-ingest …` as processes of their own, on a deployment and a fake Stripe."""
-
-    def __init__(self, deployed: Deployment, url: str, key: str, **settings: str) -> None:
-        config = deployed.config
-        self._environment = {
-            "PATH": os.environ["PATH"],
-            "STRIPE_WEBHOOK_SECRET": TEST_SECRET.value,
-            "STRIPE_API_KEY": key,
-            "STRIPE_INGEST__STRIPE__API_BASE": url,
-            "STRIPE_INGEST__STRIPE__REQUESTS_PER_SECOND": "100",
-            "STRIPE_INGEST__KAFKA__BOOTSTRAP_SERVERS": config.kafka.bootstrap_servers,
-            "STRIPE_INGEST__KAFKA__TOPIC_PREFIX": config.kafka.topic_prefix,
-            "STRIPE_INGEST__DATABASE__URL": config.database_url,
-        } | settings
-
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
-        """Begin one."""
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "service", *arguments, env=self._environment, stdout=-1, stderr=-1
-        )
-
-    async def run(self, *arguments: str) -> Ended:
-        """Run one to its end."""
-        process = await self.start(*arguments)
-        out, err = await process.communicate()
-        lines = [orjson.loads(line) for line in out.splitlines()] if "--json" in arguments else out.splitlines()
-        return Ended(process.returncode or 0, lines, err.decode())
+def commands_on(deployed: Deployment, url: str, key: str, **settings: str) -> CommandLine:
+    """`stripe-ingest …` on a deployment and a fake Stripe."""
+    config = deployed.config
+    return CommandLine({
+        "STRIPE_WEBHOOK_SECRET": TEST_SECRET.value,
+        "STRIPE_API_KEY": key,
+        "STRIPE_INGEST__STRIPE__API_BASE": url,
+        "STRIPE_INGEST__STRIPE__REQUESTS_PER_SECOND": "100",
+        "STRIPE_INGEST__KAFKA__BOOTSTRAP_SERVERS": config.kafka.bootstrap_servers,
+        "STRIPE_INGEST__KAFKA__TOPIC_PREFIX": config.kafka.topic_prefix,
+        "STRIPE_INGEST__DATABASE__URL": config.database_url,
+    } | settings)  # fmt: skip
 
 
 def crowd(shops: int, *, days: int = 28) -> list[Object]:
@@ -181,7 +153,7 @@ async def test_a_month_in_which_much_went_wrong_comes_to_the_rows_of_one_in_whic
     assert await rows(one) != wanted
 
     async with stripe_with(events) as (fake, url):
-        commands = Commands(one, url, fake.new_key("test"))
+        commands = commands_on(one, url, fake.new_key("test"))
         reconciled = await commands.run("reconcile", "--since", "30d", "--json")
         replayed = await commands.run("dead-letter", "replay", "--yes", "--json")
         lists = ("payment_intents", "charges", "refunds", "disputes", "checkout_sessions", "invoice_payments")
@@ -194,17 +166,17 @@ async def test_a_month_in_which_much_went_wrong_comes_to_the_rows_of_one_in_whic
         rebuilt = await commands.run("rebuild", "subscriptions", "--json")
 
     assert (reconciled.code, backfilled.code, rebuilt.code, replayed.code) == (0, 0, 0, 0), (
-        reconciled.said, backfilled.said, rebuilt.said, replayed.said,
+        reconciled.err, backfilled.err, rebuilt.err, replayed.err,
     )  # fmt: skip
     # What was found is what was planted: no more, and no less.
     *missing, summary = reconciled.lines
     assert {line["missing"]["event_id"] for line in missing} == dropped
     assert (summary["listed"], summary["known"]) == (len(events), len(events) - len(dropped))
     # Payments reads the refunds too, so each of them was refused by two groups.
-    assert replayed.lines[-1] == {"total": 2 * len(refused), "outcomes": {"replayed": 2 * len(refused)}}
-    assert {line["id"] for line in replayed.lines[:-1]} == refused
-    assert {("invoices", line["id"]) for line in rebuilt.lines[:-1]} == set(forgotten)
-    assert rebuilt.lines[-1]["corrected"] == len(forgotten) > 0
+    assert replayed.summary == {"total": 2 * len(refused), "outcomes": {"replayed": 2 * len(refused)}}
+    assert {line["id"] for line in replayed.listed} == refused
+    assert {("invoices", line["id"]) for line in rebuilt.listed} == set(forgotten)
+    assert rebuilt.summary["corrected"] == len(forgotten) > 0
     objects = {line["objects"]: line["published"] for line in backfilled.lines}
     of_intents = {event["data"]["object"]["id"] for event in events if event["type"].startswith("payment_intent.")}
     assert objects["payment_intents"] == len(of_intents)
@@ -260,7 +232,7 @@ async def test_a_command_killed_at_every_page_and_started_again_ends_as_if_it_ne
 ) -> None:
     events = [event for event in crowd(shops) if event["type"].startswith("payment_intent.")]
     async with stripe_with(events) as (fake, url):
-        commands = Commands(one, url, fake.new_key("test"))
+        commands = commands_on(one, url, fake.new_key("test"))
         killed = 0
         while True:
             # A page is done, and the next one asked for: there the process dies.
@@ -300,33 +272,32 @@ async def test_under_429s_the_rate_stays_within_the_limit_and_the_run_ends(one: 
     events = [event for event in crowd(60) if event["type"].startswith("payment_intent.")]
     async with stripe_with(events) as (fake, url):
         fake.trouble.limit(4, burst=1)
-        commands = Commands(one, url, fake.new_key("test"), STRIPE_INGEST__STRIPE__REQUESTS_PER_SECOND="10")
+        commands = commands_on(one, url, fake.new_key("test"), STRIPE_INGEST__STRIPE__REQUESTS_PER_SECOND="10")
 
         ended = await commands.run("reconcile", "--since", "30d", "--json")
 
-        assert (ended.code, ended.said) == (0, "")
-        assert ended.lines[-1]["missing"] == Counter(event["type"] for event in events)
+        assert (ended.code, ended.err) == (0, "")
+        assert ended.summary["missing"] == Counter(event["type"] for event in events)
         assert fake.trouble.rate_limited > 0
         assert fake.most_within(1.0) <= 10
 
 
 async def test_a_key_that_may_not_read_events_is_told_what_it_needs(one: Deployment) -> None:
     async with stripe_with(crowd(1)) as (fake, url):
-        commands = Commands(one, url, fake.new_key("test", frozenset({"payment_intent_write"})))
+        commands = commands_on(one, url, fake.new_key("test", frozenset({"payment_intent_write"})))
 
-        reconciled = await commands.run("reconcile")
-        backfilled = await commands.run("backfill", "charges")
+        reconciled, backfilled = await asyncio.gather(commands.run("reconcile"), commands.run("backfill", "charges"))
 
     assert (reconciled.code, backfilled.code) == (1, 1)
-    assert "event_read" in reconciled.said
-    assert "reconcile.api_key_file" in reconciled.said
-    assert "charge_read" in backfilled.said
+    assert "event_read" in reconciled.err
+    assert "reconcile.api_key_file" in reconciled.err
+    assert "charge_read" in backfilled.err
 
 
 async def test_ctrl_c_keeps_what_was_done_and_says_so(one: Deployment) -> None:
     events = [event for event in crowd(20) if event["type"].startswith("payment_intent.")]
     async with stripe_with(events) as (fake, url):
-        commands = Commands(one, url, fake.new_key("test"))
+        commands = commands_on(one, url, fake.new_key("test"))
         held = Held()
         fake.trouble.next(held, after=1, path="/v1/events")
         process = await commands.start("reconcile", "--since", "30d")
@@ -342,13 +313,13 @@ async def test_ctrl_c_keeps_what_was_done_and_says_so(one: Deployment) -> None:
     assert process.returncode == 130
     assert b"run it again" in said
     assert again.code == 0
-    assert again.lines[-1]["listed"] == len(events) - 100
+    assert again.summary["listed"] == len(events) - 100
 
 
 async def test_a_receiver_with_a_key_finds_what_it_missed_by_itself(one: Deployment) -> None:
     events = crowd(2, days=1)
     async with stripe_with(events) as (fake, url):
-        commands = Commands(
+        commands = commands_on(
             one,
             url,
             fake.new_key("test"),

@@ -26,9 +26,10 @@ import structlog
 
 from service import bootstrap
 from service.bootstrap_recovery import keep_reconciled
+from service.commands.topics import read_newest
 from service.config import AdminConfig, Config
 from service.events import ConsumedRecord, Partition, Secret
-from service.local.arrivals import read_newest, until_caught_up
+from service.local.arrivals import until_caught_up
 from service.local.kafka import LocalKafka
 from service.local.ports import free_port
 from service.projections import PROJECTIONS

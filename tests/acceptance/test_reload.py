@@ -20,8 +20,9 @@ from service.local.ports import free_port
 from service.signature import fingerprint
 from service.simulator.events import render, sample
 from service.simulator.stripe_sender import DeliveryResult, StripeSender
-from tests.acceptance.test_processes import environment, process, ready
+from tests.acceptance.test_processes import environment, ready
 from tests.support.deployment import Deployment
+from tests.support.processes import CommandLine
 from tests.support.waiting import descendants, eventually
 
 OLD, NEW = Secret("whsec_old_0123456789abcdef"), Secret("whsec_new_0123456789abcdef")
@@ -167,7 +168,7 @@ async def receiving(deployed: Deployment, shop: Shop, *, workers: int = 1) -> As
         STRIPE_INGEST__RECEIVER__WORKERS=str(workers),
         STRIPE_INGEST__ADMIN__PORT=str(admin),
     )
-    async with process("receive", env=env) as started, aiohttp.ClientSession() as session:
+    async with CommandLine(env).running("receive") as started, aiohttp.ClientSession() as session:
         admins = range(admin, admin + workers)
         for number in admins:
             await eventually(lambda n=number: ready(session, n), timeout_seconds=30, what="the receiver is ready")

@@ -166,6 +166,8 @@ class WebhookEndpointsContract:
         marked = await harness.client.update(made.id, metadata={"more": "yes"})
         assert marked == replace(on, metadata={**made.metadata, "more": "yes"})
         assert await one(harness.client) == marked
+        unmarked = await harness.client.update(made.id, metadata={"more": ""})
+        assert unmarked == on
 
     async def test_several_changes_are_made_at_once(self, harness: WebhookEndpointsHarness) -> None:
         made = (await harness.client.create(params(), idempotency_key="key_1")).endpoint

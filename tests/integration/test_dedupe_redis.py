@@ -26,7 +26,7 @@ from redis.asyncio.connection import Connection
 from redis.crc import key_slot
 from structlog.testing import capture_logs
 
-from service import bootstrap
+from service import bootstrap_dedupe
 from service.adapters import dedupe_redis
 from service.adapters.dedupe_redis import POOL_SIZE_MAX, RedisDedupeStore
 from service.config import Config, DedupeConfig, KafkaConfig
@@ -748,12 +748,12 @@ async def test_a_server_that_may_throw_marks_away_is_known(
 async def test_a_receiver_warns_of_a_server_that_may_forget(
     server: LocalRedis, alone: RedisHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bootstrap, "EVICTION_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(bootstrap_dedupe, "EVICTION_RETRY_SECONDS", 0.02)
     await alone.run("CONFIG", "SET", "maxmemory", "100mb")
     await alone.run("CONFIG", "SET", "maxmemory-policy", "allkeys-lfu")
     config = Config(kafka=KafkaConfig(topic_prefix=alone.prefix), dedupe=DedupeConfig(url=Secret(server.url)))
     with capture_logs() as logged:
-        async with bootstrap._dedupe_store(config) as store:
+        async with bootstrap_dedupe.dedupe_store(config) as store:
             await eventually(lambda: logged, what="the receiver has warned")
             assert await store.claim([key("evt_1")], owner="a") == {key("evt_1"): NEW}
 

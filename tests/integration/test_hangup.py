@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 PROGRAM = """
-import asyncio, os, signal, sys
+import asyncio, os, resource, signal, sys
 from service.hangup import hangups
 
 if "ignored" in sys.argv:
@@ -25,7 +25,10 @@ async def main():
         print(what, flush=True)
         if what == "end":
             ended.set()
+    if "full" in sys.argv:
+        asyncio.get_running_loop().call_soon(resource.setrlimit, resource.RLIMIT_NOFILE, (3, 3))
     with hangups(again=lambda: say("again"), end=lambda: say("end")):
+        await asyncio.sleep(0)
         say("ready")
         await ended.wait()
 
@@ -69,7 +72,7 @@ async def program(*arguments: str) -> AsyncIterator[Program]:
         await process.wait()
 
 
-@pytest.mark.parametrize("arguments", [("terminal",), ("terminal", "ignored"), ()])
+@pytest.mark.parametrize("arguments", [("terminal",), ("terminal", "ignored"), ("terminal", "full"), ()])
 async def test_by_hand_it_means_again(arguments: tuple[str, ...]) -> None:
     async with program(*arguments) as running:
         for _ in range(2):
@@ -92,3 +95,27 @@ async def test_what_is_to_outlive_its_terminal_does() -> None:
         assert await running.says() == "again"
         running.process.send_signal(signal.SIGHUP)
         assert await running.says() == "again"
+
+
+async def test_one_that_comes_before_anybody_minds_it_ends_nothing() -> None:
+    starting = (
+        "import sys; from service.hangup import unheeded_at_first; unheeded_at_first();"
+        "print('ready', flush=True); sys.stdin.readline(); print('alive', flush=True)"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", starting, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(20):
+            assert await process.stdout.readline() == b"ready\n"
+            process.send_signal(signal.SIGHUP)
+            process.stdin.write(b"\n")
+            assert await process.stdout.readline() == b"alive\n"
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

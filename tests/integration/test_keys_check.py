@@ -582,7 +582,7 @@ WRITING: Final = (
     Needing("webhook_write", ("endpoints", "apply")),
     Needing("webhook_write", ("endpoints", "disable", "shop")),
     Needing("webhook_write", ("endpoints", "enable", "shop")),
-    Needing("webhook_write", ("endpoints", "roll", "shop", "--replace")),
+    Needing("webhook_write", ("endpoints", "roll", "shop", "--replace", "--unseen")),
 )
 
 

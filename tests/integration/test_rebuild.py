@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import os
 import random
 import signal
-import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -56,6 +54,7 @@ from tests.support.histories import (
     subscription_histories,
 )
 from tests.support.memory_log import new_kafka, put
+from tests.support.processes import CommandLine, Ended
 from tests.support.stack import MIGRATED_TEMPLATE, LocalKafka, LocalPostgres, database
 from tests.support.waiting import eventually
 
@@ -1147,46 +1146,10 @@ async def test_what_no_row_can_hold_is_named_as_the_ledgers_fault(database_url: 
 # The command -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Ended:
-    """How a run of the command ended, and the JSON lines that it wrote."""
-
-    code: int
-    lines: Sequence[Mapping[str, Any]]
-    errors: str
-
-    @property
-    def named(self) -> list[Named]:
-        keys = ("kind", "table", "id", "event_id", "column")
-        return [cast("Named", tuple(line[k] for k in keys)) for line in self.lines if line["kind"] != "summary"]
-
-
-@asynccontextmanager
-async def command(*arguments: str, **settings: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "service",
-        "rebuild",
-        *arguments,
-        "--json",
-        env={**os.environ, **settings},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-async def run(*arguments: str, **settings: str) -> Ended:
-    async with command(*arguments, **settings) as process:
-        out, errors = await asyncio.wait_for(process.communicate(), 60)
-        assert process.returncode is not None
-        return Ended(process.returncode, [json.loads(line) for line in out.splitlines()], errors.decode())
+def named(ended: Ended) -> list[Named]:
+    """What the command has told of, by name."""
+    keys = ("kind", "table", "id", "event_id", "column")
+    return [cast("Named", tuple(line[key] for key in keys)) for line in ended.listed]
 
 
 async def test_the_command_reads_kafkas_topics_and_says_by_its_exit_code_whether_something_differs(
@@ -1194,11 +1157,11 @@ async def test_the_command_reads_kafkas_topics_and_says_by_its_exit_code_whether
 ) -> None:
     deployed = await deployment(kafka.bootstrap_servers, database_url, topic_prefix, partitions=2)
     group = deployed.topics.group("payments")
-    settings = {
+    command = CommandLine({
         "STRIPE_INGEST__KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "STRIPE_INGEST__KAFKA__TOPIC_PREFIX": topic_prefix,
         "STRIPE_INGEST__DATABASE__URL": database_url,
-    }
+    })  # fmt: skip
     publisher = KafkaPublisher(kafka.bootstrap_servers, topics=deployed.topics.data)
     await publisher.start()
     for e in payment_history():
@@ -1219,8 +1182,8 @@ async def test_the_command_reads_kafkas_topics_and_says_by_its_exit_code_whether
         offsets = await site.connection.fetch("SELECT * FROM consumer_offsets ORDER BY 1, 2, 3")
         await site.plant("DELETE FROM payment_events WHERE event_id IN ('evt_2', 'evt_4')", "DELETE FROM payments")
 
-        dry = await run("payments", "--from-topic", "--dry-run", **settings)
-        done_now = await run("payments", "--from-topic", **settings)
+        dry = await command.run("rebuild", "payments", "--from-topic", "--dry-run", "--json")
+        done_now = await command.run("rebuild", "payments", "--from-topic", "--json")
 
         expected = [
             ("missing", "payment_events", "pi_1", "evt_2", None),
@@ -1228,15 +1191,15 @@ async def test_the_command_reads_kafkas_topics_and_says_by_its_exit_code_whether
             ("missing", "payments", "ch_2", None, None),
             ("missing", "payments", "pi_1", None, None),
         ]
-        assert (dry.code, done_now.code) == (1, 0), dry.errors + done_now.errors
-        assert by_name(dry.named) == by_name(done_now.named) == expected
-        summary = done_now.lines[-1]
+        assert (dry.code, done_now.code) == (1, 0), dry.err + done_now.err
+        assert by_name(named(dry)) == by_name(named(done_now)) == expected
+        summary = done_now.summary
         assert (summary["corrected"], summary["invalid_records"]) == (4, {"not_json": 1})
-        assert dry.lines[-1]["corrected"] == 0
+        assert dry.summary["corrected"] == 0
         assert await site.snapshot() == right
         assert await site.connection.fetch("SELECT * FROM consumer_offsets ORDER BY 1, 2, 3") == offsets
         # Nothing personal goes where logs go.
-        assert "succeeded" not in dry.errors
+        assert "succeeded" not in dry.err
 
 
 async def has_come_to(site: Site, query: str, group: str, records: int) -> bool:
@@ -1254,13 +1217,13 @@ async def test_a_process_that_is_ended_in_the_middle_is_followed_by_one_that_com
         event("payment_intent.created", PaymentIntent(payment_intent_id=f"pi_{n:04}"), event_id=f"evt_{n}")
         for n in range(4 * PAGE_KEYS)
     ]
-    settings = {"STRIPE_INGEST__DATABASE__URL": database_url}
+    command = CommandLine({"STRIPE_INGEST__DATABASE__URL": database_url})
     async with site_on(database_url, "payments") as site:
         await site.apply(events)
         right = await site.snapshot()
         await site.plant("UPDATE payment_objects SET undecided = 1", "UPDATE payments SET status = 'x'")
 
-        async with command("payments", **settings) as process:
+        async with command.running("rebuild", "payments", "--json") as process:
             assert process.stdout is not None
             async with site.connection.transaction():  # it comes no further than to its second page
                 await site.connection.execute(f"{LOCKED} 'pi_{PAGE_KEYS:04}' FOR UPDATE")

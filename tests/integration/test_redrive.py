@@ -2,12 +2,9 @@
 
 import asyncio
 import json
-import os
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,7 @@ import orjson
 import pytest
 from msgspec.structs import replace
 
-from service import bootstrap
+from service import bootstrap, bootstrap_kafka
 from service.config import ConsumerConfig
 from service.contract import Event
 from service.events import (
@@ -39,6 +36,7 @@ from service.redaction import Redaction
 from service.signature import sign
 from service.simulator.shop import STORY_SPAN, Story, shop
 from tests.support.deployment import TEST_SECRET, Deployment, deployment
+from tests.support.processes import CommandLine, ended
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
@@ -48,50 +46,9 @@ BUGGY_TYPES = ("payment_intent.succeeded", "charge.refunded")
 """The first is on a topic that only one group reads, the second on one that two groups read."""
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended, and what it said on standard output, line by line."""
-
-    code: int
-    lines: Sequence[Mapping[str, Any]]
-    err: str
-
-    @property
-    def records(self) -> Sequence[Mapping[str, Any]]:
-        return self.lines[:-1]
-
-    @property
-    def outcomes(self) -> Mapping[str, int]:
-        found: Mapping[str, int] = self.lines[-1]["outcomes"]
-        return found
-
-
-@dataclass(frozen=True)
-class CommandLine:
-    """`stripe-ingest` as a process of its own."""
-
-    file: Path
-
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
-        environment = {"PATH": os.environ["PATH"], "STRIPE_INGEST_CONFIG": str(self.file)}
-        pipe = asyncio.subprocess.PIPE
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "service", *arguments, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=pipe,
-            stderr=pipe,
-        )  # fmt: skip
-
-    async def run(self, *arguments: str) -> Ended:
-        return await self.ended(await self.start(*arguments))
-
-    async def ended(self, process: asyncio.subprocess.Process, told: bytes = b"") -> Ended:
-        """Wait for its end; `told` is what was read of it before."""
-        out, err = await asyncio.wait_for(process.communicate(), 90)
-        assert process.returncode is not None
-        return Ended(process.returncode, [json.loads(line) for line in (told + out).splitlines()], err.decode())
-
-    async def kill_after(self, records: int, *arguments: str) -> int:
-        """Kill it as soon as it has told of so many records; how many it told of in all."""
-        process = await self.start(*arguments)
+async def kill_after(command: CommandLine, records: int, *arguments: str) -> int:
+    """Kill it as soon as it has told of so many records; how many it told of in all."""
+    async with command.running(*arguments) as process:
         assert process.stdout is not None
         for _ in range(records):
             assert await asyncio.wait_for(process.stdout.readline(), 60)
@@ -119,7 +76,7 @@ def command(deployed: Deployment, tmp_path: Path) -> CommandLine:
         f'[kafka]\nbootstrap_servers = "{config.kafka.bootstrap_servers}"\n'
         f'topic_prefix = "{config.kafka.topic_prefix}"\n[database]\nurl = "{config.database_url}"\n{endpoints}'
     )
-    return CommandLine(file)
+    return CommandLine({"STRIPE_INGEST_CONFIG": str(file)})
 
 
 @pytest.fixture
@@ -208,20 +165,20 @@ async def test_what_a_consumers_bug_has_dead_lettered_is_applied_once_the_bug_is
         command.run("dead-letter", "replay", "--json", "--dry-run"),
     )
     assert listed.code == 0
-    assert {record["id"] for record in listed.records} == set(planted)
-    assert listed.lines[-1] == {"total": len(planted), "reasons": {"schema_mismatch": len(planted)}}
-    assert {record["id"] for record in chosen.records} == {i for i, kind in planted.items() if kind == BUGGY_TYPES[1]}
-    assert (planned.code, planned.outcomes) == (0, {"would_replay": len(planted)})
+    assert {record["id"] for record in listed.listed} == set(planted)
+    assert listed.summary == {"total": len(planted), "reasons": {"schema_mismatch": len(planted)}}
+    assert {record["id"] for record in chosen.listed} == {i for i, kind in planted.items() if kind == BUGGY_TYPES[1]}
+    assert (planned.code, planned.summary["outcomes"]) == (0, {"would_replay": len(planted)})
 
     others = ("refunds", "refund_events", "subscriptions", "subscription_events", "invoices")
     before = {table: await contents(connection, table) for table in others}
     async with deployed.consuming():
         for _ in range(2):
             replayed = await command.run("dead-letter", "replay", "--json", "--yes")
-            assert (replayed.code, replayed.outcomes) == (0, {"replayed": len(planted)})
-            assert all(record["position"] for record in replayed.records)
+            assert (replayed.code, replayed.summary["outcomes"]) == (0, {"replayed": len(planted)})
+            assert all(record["position"] for record in replayed.listed)
         await caught_up(deployed)
-        assert (await command.run("dead-letter", "list", "--json")).lines[-1]["total"] == len(planted)
+        assert (await command.run("dead-letter", "list", "--json")).summary["total"] == len(planted)
 
     assert await wrong_rows(connection, "payments", "payment_id") == set()
     assert await wrong_rows(connection, "refunds", "refund_id") == set()
@@ -251,16 +208,16 @@ async def test_a_replay_of_dead_letters_that_is_killed_and_started_again_comes_t
         await until_passed(deployed, connection)
         again = await command.run("dead-letter", "replay", "--json")
         await until_passed(deployed, connection)
-    assert first.outcomes == again.outcomes
+    assert first.summary["outcomes"] == again.summary["outcomes"]
     monkeypatch.undo()
 
     for records in (1, 5):
-        await command.kill_after(records, "dead-letter", "replay", "--json")
+        await kill_after(command, records, "dead-letter", "replay", "--json")
     async with deployed.consuming():
         last = await command.run("dead-letter", "replay", "--json")
         await caught_up(deployed)
 
-    assert last.outcomes == first.outcomes
+    assert last.summary["outcomes"] == first.summary["outcomes"]
     assert await wrong_rows(connection, "payments", "payment_id") == set()
     assert await connection.fetchval("SELECT count(*) = count(DISTINCT (event_id, object_id)) FROM payment_events")
 
@@ -269,7 +226,7 @@ async def until_passed(deployed: Deployment, connection: "asyncpg.Connection[asy
     """Wait until the payments consumer has passed all of its topics."""
     topics = deployed.topics
     ends: Counter[tuple[str, int]] = Counter()
-    async with bootstrap.record_log(deployed.config) as log:
+    async with bootstrap_kafka.record_log(deployed.config) as log:
         for topic in (topics.of("payment"), topics.of("refund")):
             for partition, offsets in (await log.ranges(topic)).items():
                 if offsets:
@@ -321,10 +278,10 @@ async def test_what_an_earlier_normalizer_could_not_read_is_replayed_and_arrives
     quarantine = await deployed.records(deployed.topics.quarantine)
 
     planned = await command.run("quarantine", "replay", "--json", "--dry-run")
-    assert (planned.code, planned.outcomes) == (1, {"would_replay": len(planted), "unfit": 1})
+    assert (planned.code, planned.summary["outcomes"]) == (1, {"would_replay": len(planted), "unfit": 1})
     assert not planted & set(await arrived(deployed))
 
-    await command.kill_after(3, "quarantine", "replay", "--json")
+    await kill_after(command, 3, "quarantine", "replay", "--json")
     # What the killed one has claimed and not confirmed is not given up, and not taken while its lease lasts: some of the
     # leases last until everything else is told.
     await connection.execute("UPDATE dedupe_claims SET lease_until = now() WHERE done_at IS NULL")
@@ -341,20 +298,20 @@ async def test_what_an_earlier_normalizer_could_not_read_is_replayed_and_arrives
     told = b"".join([await process.stdout.readline() for _ in range(len(planted) + 1 - len(held))])
     assert not held & {json.loads(line)["id"] for line in told.splitlines()}
     await connection.execute("UPDATE dedupe_claims SET lease_until = now() WHERE done_at IS NULL")
-    replayed = await command.ended(process, told)
+    replayed = await ended(process, told)
     assert replayed.code == 1
-    assert replayed.outcomes["unfit"] == 1
-    assert {record["id"] for record in replayed.records if record["outcome"] == "replayed"} >= held
-    assert {record["id"] for record in replayed.records if record["outcome"] in ("replayed", "duplicate")} == planted
-    assert len(replayed.records) == len(planted) + 1
-    (reported,) = [record for record in replayed.records if record["outcome"] == "unfit"]
+    assert replayed.summary["outcomes"]["unfit"] == 1
+    assert {record["id"] for record in replayed.listed if record["outcome"] == "replayed"} >= held
+    assert {record["id"] for record in replayed.listed if record["outcome"] in ("replayed", "duplicate")} == planted
+    assert len(replayed.listed) == len(planted) + 1
+    (reported,) = [record for record in replayed.listed if record["outcome"] == "unfit"]
     assert (reported["id"], reported["outcome_detail"]) == ("evt_unfit", "object_missing: data.object")
     async with deployed.consuming():
         again = await command.run(
             "quarantine", "replay", "--json", "--type", "payment_intent.*", "--type", "charge.refunded"
         )
         await caught_up(deployed)
-    assert (again.code, again.outcomes) == (0, {"duplicate": len(planted)})
+    assert (again.code, again.summary["outcomes"]) == (0, {"duplicate": len(planted)})
     assert await wrong_rows(connection, "payments", "payment_id") == set()
     assert await wrong_rows(connection, "refunds", "refund_id") == set()
     assert len(await deployed.records(deployed.topics.quarantine)) == len(quarantine)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from service import bootstrap
+from service import bootstrap, bootstrap_kafka, bootstrap_migrations
 from service.bootstrap_recovery import keep_reconciled
 from service.config import (
     AdminConfig,
@@ -126,6 +126,6 @@ async def deployment(
         database=DatabaseConfig(url=Secret(database_url)),
         endpoints=tuple(endpoints),
     )
-    await bootstrap.apply_topics(config)
-    await asyncio.to_thread(bootstrap.migrate, config)
+    await bootstrap_kafka.apply_topics(config)
+    await asyncio.to_thread(bootstrap_migrations.migrate, config)
     return Deployment(config)

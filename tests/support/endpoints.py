@@ -11,8 +11,9 @@ from service.credentials.book import Credentials, EndpointCredentials, SigningSe
 from service.errors import JobHeld
 from service.events import Secret
 from service.stripe_account.endpoint_apply import Done, Registration, carry_out
+from service.stripe_account.endpoint_matching import Deployment
 from service.stripe_account.endpoint_plan import Plan, plan
-from service.stripe_account.endpoint_wanted import WantedEndpoint, wanted_endpoints
+from service.stripe_account.endpoint_wanted import WantedEndpoint, deployment_of, wanted_endpoints
 from tests.support.fake_stripe import ManualClock
 
 PUBLIC_URL = "https://hooks.example.com"
@@ -99,6 +100,10 @@ class World:
         return frozenset(each.name for each in self.config.endpoints)
 
     @property
+    def deployment(self) -> Deployment:
+        return deployment_of(self.config)
+
+    @property
     def wanted(self) -> Mapping[str, WantedEndpoint]:
         return wanted_endpoints(self.config, dict.fromkeys(self.configured, "test"))
 
@@ -108,14 +113,14 @@ class World:
 
     def plan(self, *, prune: bool = False) -> Plan:
         return plan(
-            self.wanted, self.stripe.endpoints, self.store.kept, configured=self.configured, now=self.clock.now(),
+            self.wanted, self.stripe.endpoints, self.store.kept, deployment=self.deployment, now=self.clock.now(),
             prune=prune,
         )  # fmt: skip
 
     async def apply(self, *, prune: bool = False) -> Sequence[Done]:
         """What the command does for one account: list, plan, and carry out."""
         listed = await self.client.all()
-        made = plan(self.wanted, listed, self.store.kept, configured=self.configured, now=self.clock.now(), prune=prune)
+        made = plan(self.wanted, listed, self.store.kept, deployment=self.deployment, now=self.clock.now(), prune=prune)
         return [done async for done in carry_out(made.steps, self.registration)]
 
 

@@ -14,7 +14,7 @@ import aiohttp
 import asyncpg
 import orjson
 
-from service import bootstrap
+from service import bootstrap_kafka
 from service.config import Config, load
 from service.credentials.book import SigningSecret
 from service.credentials.file import new_key
@@ -226,7 +226,7 @@ class Installer:
         here.edit("/var/lib/stripe-ingest", str(self.folder))
         for file, secret in {"store-key": new_key(), "database-url": self.database_url, **files}.items():
             here.keep(file.replace("_", "-"), secret)
-        await bootstrap.apply_topics(here.config)
+        await bootstrap_kafka.apply_topics(here.config)
         return here
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from service.cli import cli
-from service.local.show import show_routes
+from service.commands.events import show_routes
 from service.normalize.event_types import CATALOGUE, SNAPSHOT_TYPES, THIN_TYPES
 from service.records import Topics
 from service.routing import route, routes

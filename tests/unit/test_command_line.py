@@ -248,6 +248,31 @@ def test_what_the_system_refuses_is_told_in_a_line(
     assert (ended.code, ended.err) == (code, message)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "settings", "message"),
+    [
+        (["receive"], {"STRIPE_WEBHOOK_SECRET": "nonsense"}, "endpoints[0] (stripe).secrets: a signing secret begins"),
+        (["receive"], {"STRIPE_INGEST__RECEIVER__TOLERANCE_SECONDS": "0"}, "receiver.tolerance_seconds: expected `int` >= 30"),
+        (["consume", "payments"], {"STRIPE_INGEST__DATABASE__URL": ""}, "database.url: must begin with postgresql://"),
+        (["config", "check", "--config", "/nowhere.toml"], {}, "/nowhere.toml: there is no such file"),
+        (["send", "payment_intent.succeded"], {}, "did you mean payment_intent.succeeded"),
+        (["consume", "paymets"], {}, "Invalid value"),
+    ],
+)  # fmt: skip
+def test_a_bad_value_is_one_message_and_exit_2(
+    run: Run, arguments: list[str], settings: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", "whsec_x")
+    monkeypatch.setenv("STRIPE_INGEST__DATABASE__URL", "postgresql://h/d")
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+
+    ended = run(*arguments)
+
+    assert ended.code == 2
+    assert message in ended.err
+
+
 @pytest.fixture
 def unread_pipe() -> Iterator[TextIO]:
     """Standard output, which nobody reads any more."""

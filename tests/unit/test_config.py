@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import pytest
 
-from service.cli import INITIAL_CONFIGURATION
+from service.commands.initial_configuration import INITIAL_CONFIGURATION
 from service.config import Config, ReconcileConfig, StripeConfig, allowed_networks, load, load_given, with_stored
 from service.credentials.book import Credentials, EndpointCredentials
 from service.credentials.file import CredentialsFile, new_key

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from service import bootstrap
+from service import bootstrap_dedupe, bootstrap_migrations
 from service.adapters.dedupe_redis import RedisDedupeStore
 from service.adapters.migrations import MigrationResult
 from service.config import Config, DatabaseConfig, DedupeConfig, load
@@ -66,7 +66,7 @@ def test_the_password_is_in_no_repr() -> None:
 )
 def test_a_url_that_is_wrong_is_refused_without_being_shown(url: str, said: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        bootstrap.check_dedupe(configured(url))
+        bootstrap_dedupe.check_dedupe(configured(url))
 
     message = str(refused.value)
     assert message.startswith("dedupe.url: ")
@@ -78,7 +78,7 @@ def test_a_url_that_is_wrong_is_refused_without_being_shown(url: str, said: str)
 def test_every_kind_of_store_is_accepted(url: str) -> None:
     config = load(None, {"STRIPE_INGEST__DEDUPE__URL": url, "STRIPE_INGEST__RECEIVER__HOST": "h"})
 
-    bootstrap.check_dedupe(config)
+    bootstrap_dedupe.check_dedupe(config)
 
 
 @pytest.mark.parametrize("url", ["redis", "redis:h", "redis+sentinel://h", "unix:///run/redis.sock", "valkey://h"])
@@ -105,10 +105,10 @@ def test_a_driver_that_is_not_installed_is_one_clear_error(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, missing, None)
 
     with pytest.raises(ConfigurationError) as refused:
-        bootstrap.check_dedupe(configured("redis://h"))
+        bootstrap_dedupe.check_dedupe(configured("redis://h"))
 
     assert 'pip install "stripe-ingest[redis]"' in str(refused.value)
-    bootstrap.check_dedupe(configured("memory://"))
+    bootstrap_dedupe.check_dedupe(configured("memory://"))
 
 
 def test_there_is_nothing_to_migrate_in_redis(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,8 +118,8 @@ def test_there_is_nothing_to_migrate_in_redis(monkeypatch: pytest.MonkeyPatch) -
         migrated.append(url)
         return MigrationResult(before=None, after="1", applied=())
 
-    monkeypatch.setattr(bootstrap, "migrate_database", migrate)
+    monkeypatch.setattr(bootstrap_migrations, "migrate_database", migrate)
 
-    assert list(bootstrap.migrate(configured("redis://h"))) == ["database"]
+    assert list(bootstrap_migrations.migrate(configured("redis://h"))) == ["database"]
     assert migrated == ["postgresql://h/d"]
-    assert list(bootstrap.migrate(configured("postgresql://other/d"))) == ["database", "dedupe"]
+    assert list(bootstrap_migrations.migrate(configured("postgresql://other/d"))) == ["database", "dedupe"]

@@ -114,7 +114,7 @@ async def test_a_crash_while_others_are_changed_and_deleted_comes_to_the_same_en
     world = World(config(endpoint("moved"), endpoint("off"), endpoint("new")))
     moved = world.stripe.register("https://old.example.com/", ("*",), metadata={ENDPOINT: "moved"})
     off = world.stripe.register(f"{PUBLIC_URL}/webhooks/off", EVENTS, enabled=False, metadata={ENDPOINT: "off"})
-    world.stripe.register("https://gone.example.com/", metadata={ENDPOINT: "gone"})
+    world.stripe.register(f"{PUBLIC_URL}/webhooks/gone", metadata={ENDPOINT: "gone"})
     for name, made in (("moved", moved), ("off", off)):
         signed = EndpointCredentials((signing(made.secret.value, made.endpoint.id),))
         world.store.kept = world.store.kept.having(name, signed)

@@ -10,7 +10,7 @@ from service.credentials.book import Creation, Credentials, EndpointCredentials
 from service.errors import ConfigurationError
 from service.events import Secret
 from service.normalize.event_types import NEWEST_API_VERSION, THIN_TYPES
-from service.stripe_account.endpoint_matching import CREATION, ENDPOINT, REPLACES, matched
+from service.stripe_account.endpoint_matching import CREATION, ENDPOINT, REPLACES, Deployment, matched
 from service.stripe_account.endpoint_plan import (
     Changes,
     Create,
@@ -27,7 +27,12 @@ from tests.support.endpoints import PUBLIC_URL, World, config, endpoint, keeping
 from tests.support.stripe_catalogue import API_VERSION
 
 URL = f"{PUBLIC_URL}/webhooks/shop"
+GONE = f"{PUBLIC_URL}/webhooks/gone"
 EVENTS = ("charge.refunded", "charge.succeeded")
+
+
+def deployment(*names: str) -> Deployment:
+    return Deployment(frozenset(names), frozenset(), PUBLIC_URL)
 
 
 def kinds(plan: Plan) -> list[StepKind]:
@@ -216,13 +221,13 @@ def test_one_that_was_renamed_gets_its_new_name() -> None:
 def test_the_id_in_the_store_comes_first_then_the_name_then_the_url() -> None:
     world = World()
     at_url = world.stripe.register(URL).endpoint
-    named_and_off = world.stripe.register("https://x.example.com/", enabled=False, metadata={ENDPOINT: "shop"}).endpoint
-    named = world.stripe.register("https://x.example.com/", metadata={ENDPOINT: "shop"}).endpoint
+    named_and_off = world.stripe.register(f"{PUBLIC_URL}/x", enabled=False, metadata={ENDPOINT: "shop"}).endpoint
+    named = world.stripe.register(f"{PUBLIC_URL}/x", metadata={ENDPOINT: "shop"}).endpoint
     known = world.stripe.register("https://y.example.com/", enabled=False).endpoint
 
     def found(credentials: Credentials, *gone: str) -> str | None:
         listed = [each for each in world.stripe.endpoints if each.id not in gone]
-        endpoint = matched({"shop": URL}, listed, credentials, {"shop"}).get("shop")
+        endpoint = matched({"shop": URL}, listed, credentials, deployment("shop")).get("shop")
         return None if endpoint is None else endpoint.id
 
     assert found(keeping(signing("whsec_2", "we_gone"), signing("whsec_1", known.id))) == known.id
@@ -239,7 +244,7 @@ def test_no_endpoint_is_two_names() -> None:
     first, second = (world.stripe.register(URL).endpoint for _ in range(2))
     urls = {"one": URL, "two": URL, "three": URL}
 
-    found = matched(urls, world.stripe.endpoints, Credentials(), urls)
+    found = matched(urls, world.stripe.endpoints, Credentials(), deployment(*urls))
 
     assert {name: each.id for name, each in found.items()} == {"one": second.id, "two": first.id}
 
@@ -250,9 +255,9 @@ def test_what_is_another_ones_by_name_or_by_id_is_not_taken_by_url() -> None:
     known = world.stripe.register(URL).endpoint
     others = keeping(signing("whsec_1", known.id), name="another")
 
-    assert matched({"shop": URL}, world.stripe.endpoints, others, {"shop", "other", "another"}) == {}
+    assert matched({"shop": URL}, world.stripe.endpoints, others, deployment("shop", "other", "another")) == {}
     # What is configured no more may be taken.
-    assert matched({"shop": URL}, world.stripe.endpoints, Credentials(), {"shop"})["shop"].id == known.id
+    assert matched({"shop": URL}, world.stripe.endpoints, Credentials(), deployment("shop"))["shop"].id == known.id
 
 
 # --- the findings ----------------------------------------------------------------------------------------------------
@@ -262,14 +267,14 @@ def test_what_is_another_ones_by_name_or_by_id_is_not_taken_by_url() -> None:
 def test_one_whose_secret_nobody_has_is_told_of_and_left_as_it_is(credentials: Credentials) -> None:
     world = World()
     world.store.kept = credentials
-    world.stripe.register("https://elsewhere.example.com/", ("*",), enabled=False, metadata={ENDPOINT: "shop"})
+    world.stripe.register(f"{PUBLIC_URL}/elsewhere", ("*",), enabled=False, metadata={ENDPOINT: "shop"})
 
     plan = world.plan()
 
     assert kinds(plan) == [StepKind.NOTHING]
     assert findings(plan) == [FindingKind.SECRET_UNKNOWN]
     assert "secrets set shop" in plan.findings[0].said
-    assert "elsewhere.example.com" in plan.findings[0].said
+    assert f"{PUBLIC_URL}/elsewhere" in plan.findings[0].said
 
 
 def test_a_secret_that_is_kept_without_an_endpoint_may_be_its() -> None:
@@ -396,8 +401,8 @@ def test_how_many_are_left_is_said_and_one_too_many_is_told_of() -> None:
 def test_without_prune_nothing_is_deleted_and_what_is_left_over_is_told_of() -> None:
     world = World(config(endpoint("one")))
     world.stripe.register("https://stranger.example.com/")
-    gone = world.stripe.register("https://gone.example.com/", metadata={ENDPOINT: "gone"}).endpoint
-    world.stripe.register("https://gone.example.com/", enabled=False, metadata={ENDPOINT: "gone"})
+    gone = world.stripe.register(GONE, metadata={ENDPOINT: "gone"}).endpoint
+    world.stripe.register(GONE, enabled=False, metadata={ENDPOINT: "gone"})
 
     plan = world.plan()
 
@@ -409,9 +414,8 @@ def test_prune_deletes_ours_that_are_configured_no_more_or_replaced_and_no_stran
     world = World()
     stripe = world.stripe
     stripe.register("https://stranger.example.com/", enabled=False)
-    stripe.register(URL)
-    gone = stripe.register("https://gone.example.com/", metadata={ENDPOINT: "gone"}).endpoint
-    gone_and_off = stripe.register("https://gone.example.com/", enabled=False, metadata={ENDPOINT: "gone"}).endpoint
+    gone = stripe.register(GONE, metadata={ENDPOINT: "gone"}).endpoint
+    gone_and_off = stripe.register(GONE, enabled=False, metadata={ENDPOINT: "gone"}).endpoint
     replaced = stripe.register(URL, enabled=False, metadata={ENDPOINT: "shop"}).endpoint
     in_roll = stripe.register(URL, enabled=False, metadata={ENDPOINT: "shop"}).endpoint
     stripe.register(URL, metadata={ENDPOINT: "shop"})  # enabled: nobody has switched it off yet
@@ -424,12 +428,12 @@ def test_prune_deletes_ours_that_are_configured_no_more_or_replaced_and_no_stran
         gone.id, gone_and_off.id, replaced.id,
     }  # fmt: skip
     assert kinds(plan)[0] is StepKind.NOTHING
-    assert plan.left == 16 - 8 + 3
+    assert plan.left == 16 - 7 + 3
 
 
 def test_prune_leaves_what_another_account_of_the_configuration_is_called() -> None:
     world = World()
-    world.stripe.register("https://x.example.com/", metadata={ENDPOINT: "live"})
+    world.stripe.register(f"{PUBLIC_URL}/webhooks/live", metadata={ENDPOINT: "live"})
     world.config = replace_endpoints(world.config, endpoint(), endpoint("live", mode="live"))
 
     assert StepKind.DELETE not in kinds(world.plan(prune=True))
@@ -439,10 +443,67 @@ def replace_endpoints(given: Config, *endpoints: EndpointConfig) -> Config:
     return Config(receiver=given.receiver, endpoints=endpoints)
 
 
+def test_another_deployments_endpoints_are_nobodys_here() -> None:
+    # Of the same preset, say: the names are the same, and there is no store in common.
+    world = World()
+    mine = world.stripe.register(URL, EVENTS, metadata={ENDPOINT: "shop"}).endpoint
+    world.store.kept = keeping(signing("whsec_1", mine.id))
+    for name in ("shop", "gone"):
+        for enabled in (True, False):
+            world.stripe.register("https://theirs.example.com/x", enabled=enabled, metadata={ENDPOINT: name})
+
+    for plan in (world.plan(), world.plan(prune=True)):
+        assert (kinds(plan), plan.findings) == ([StepKind.NOTHING], ())
+
+
+def test_one_that_another_deployment_calls_the_same_is_not_taken_over() -> None:
+    world = World()
+    world.stripe.register("https://theirs.example.com/x", EVENTS, metadata={ENDPOINT: "shop"})
+
+    assert (kinds(world.plan()), world.plan().findings) == ([StepKind.CREATE], ())
+
+
+@pytest.mark.parametrize("known", ["by its secret", "by its successor", "by its url"])
+def test_prune_deletes_what_is_known_to_be_of_here(known: str) -> None:
+    world = World(config(endpoint("shop", url="https://shop.example.com/hook")))
+    gone, successor = "gone", {ENDPOINT: "shop", REPLACES: "we_1"}
+    url = "https://shop.example.com/hook" if known == "by its url" else "https://moved.example.com/"
+    old = world.stripe.register(url, EVENTS, enabled=False, metadata={ENDPOINT: gone}).endpoint
+    new = world.stripe.register("https://shop.example.com/hook", EVENTS, metadata=successor).endpoint
+    world.store.kept = keeping(signing("whsec_2", new.id))
+    if known == "by its secret":
+        world.store.kept = world.store.kept.having(gone, EndpointCredentials((signing("whsec_1", old.id),)))
+        world.stripe.remove(new.id)
+
+    assert [step.endpoint_id for step in world.plan(prune=True).steps if isinstance(step, Delete)] == [old.id]
+
+
+def test_one_of_nobodys_at_the_same_url_is_told_of_and_never_deleted() -> None:
+    world = World()
+    mine = world.stripe.register(URL, EVENTS, metadata={ENDPOINT: "shop"}).endpoint
+    other = world.stripe.register(URL, EVENTS).endpoint
+    world.store.kept = keeping(signing("whsec_1", mine.id))
+
+    assert [(each.kind, each.endpoint_id) for each in world.plan().findings] == [(FindingKind.DOUBLED, other.id)]
+    assert StepKind.DELETE not in kinds(world.plan(prune=True))
+    world.store.kept = keeping(signing("whsec_2"), signing("whsec_1", mine.id))
+    assert world.plan().findings == ()
+
+
+def test_more_than_stripes_usual_limit_is_no_finding_where_nothing_is_to_be_made() -> None:
+    world = World()
+    mine = world.stripe.register(URL, EVENTS).endpoint
+    world.store.kept = keeping(signing("whsec_1", mine.id))
+    for number in range(20):
+        world.stripe.register(f"https://other.example.com/{number}")
+
+    assert (world.plan().left, world.plan().findings) == (-5, ())
+
+
 def test_what_is_deleted_goes_last_unless_its_room_is_needed() -> None:
     world = World()
     for number in range(16):
-        world.stripe.register("https://gone.example.com/", metadata={ENDPOINT: f"gone_{number}"})
+        world.stripe.register(f"{GONE}/{number}", metadata={ENDPOINT: f"gone_{number}"})
     assert kinds(world.plan(prune=True))[0] is StepKind.DELETE
 
     world.stripe.remove("we_1")

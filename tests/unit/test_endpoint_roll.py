@@ -4,19 +4,22 @@ from dataclasses import replace
 
 import pytest
 
-from service.credentials.book import EndpointCredentials, SigningSecret
+from service.credentials.book import Creation, EndpointCredentials, SigningSecret
 from service.errors import SecretNotTold, StripeRequestRefused, StripeUnavailable, WebhookEndpointsFull
 from service.events import Secret
+from service.normalize.event_types import SNAPSHOT_TYPES
 from service.signature import fingerprint
-from service.stripe_account.endpoint_matching import ENDPOINT, REPLACES
-from service.stripe_account.endpoint_plan import Delete
+from service.stripe_account.endpoint_matching import ENDPOINT, QUIET, REPLACES
+from service.stripe_account.endpoint_plan import Delete, StepKind
 from service.stripe_account.endpoint_roll import (
+    QUIET_EVENT,
     RollRefused,
     RollStage,
     Standing,
     finish,
-    replace_endpoint,
+    prepare,
     standing,
+    take_over,
     with_rolled,
 )
 from tests.support.endpoints import (
@@ -47,11 +50,25 @@ def stands(world: World) -> Standing:
 
 
 async def roll(world: World) -> Standing:
-    return await replace_endpoint(world.wanted["shop"], world.registration, world.configured)
+    """As the command does it: with receivers that know every secret that is kept."""
+    made = await prepare_only(world)
+    if made.stage is not RollStage.PREPARED:
+        return made
+    assert made.endpoint_id is not None
+    await take_over(world.wanted["shop"], made.endpoint_id, world.client)
+    return stands(world)
+
+
+async def prepare_only(world: World) -> Standing:
+    return await prepare(world.wanted["shop"], world.registration, world.deployment)
 
 
 async def end(world: World) -> None:
-    await finish(stands(world), world.store, world.client)
+    await finish(stands(world), world.store, world.client, settled=at_once)
+
+
+async def at_once() -> None:
+    """Nothing is under way."""
 
 
 def assert_all_verify(world: World) -> None:
@@ -214,8 +231,9 @@ async def test_apply_takes_up_a_roll_that_was_begun() -> None:
 
     await world.apply()
 
-    assert stands(world).stage is RollStage.REPLACED
+    assert stands(world).stage is RollStage.PREPARED
     assert_all_verify(world)
+    assert world.plan().changes == ()
 
 
 async def test_one_whose_secret_nobody_has_is_replaced_too() -> None:
@@ -285,6 +303,113 @@ async def test_another_api_version_comes_by_replacing() -> None:
     assert world.plan().findings == ()
 
 
+async def test_a_second_one_that_somebody_has_deleted_is_made_anew() -> None:
+    world = await registered()
+    await roll(world)
+    world.stripe.remove("we_2")
+
+    again = await roll(world)
+
+    assert (again.stage, again.endpoint_id, again.replaced) == (RollStage.REPLACED, "we_3", ("we_1",))
+    assert [each.webhook_endpoint_id for each in world.kept.signing] == ["we_3", "we_1"]
+    await end(world)
+    assert [(each.id, each.enabled) for each in world.stripe.endpoints] == [("we_3", True), ("we_1", False)]
+
+
+async def test_with_the_key_of_another_account_no_secret_is_let_go() -> None:
+    world = await registered()
+    await roll(world)
+    before = world.kept
+    world.stripe.remove("we_2")
+    world.stripe.remove("we_1")
+
+    await roll(world)
+
+    assert world.kept == before
+
+
+# --- until receivers know the secret ---------------------------------------------------------------------------------
+
+
+async def test_before_receivers_know_its_secret_a_second_endpoint_gets_next_to_nothing() -> None:
+    world = await registered()
+
+    made = await prepare_only(world)
+
+    new, old = world.stripe.endpoints
+    assert (made.stage, made.endpoint_id, made.replaced) == (RollStage.PREPARED, "we_2", ("we_1",))
+    assert (new.enabled_events, new.enabled) == ((QUIET_EVENT,), True)
+    assert QUIET_EVENT in SNAPSHOT_TYPES
+    assert (old.enabled_events, old.enabled) == (EVENTS, True)
+    assert await prepare_only(world) == made
+    with pytest.raises(RollRefused, match=r"gets no events yet: `endpoints roll shop --replace` goes on"):
+        await end(world)
+
+    assert (await roll(world)).stage is RollStage.REPLACED
+    assert world.stripe.endpoints[0].enabled_events == EVENTS
+    assert QUIET not in world.stripe.endpoints[0].metadata
+
+
+async def test_meanwhile_nothing_is_wrong_and_the_old_one_is_looked_after() -> None:
+    world = await registered()
+    await prepare_only(world)
+    assert (world.plan().changes, world.plan().findings) == ((), ())
+    await world.client.update("we_1", enabled=False)
+
+    await world.apply()
+
+    assert [(each.id, each.enabled, each.enabled_events) for each in world.stripe.endpoints] == [
+        ("we_2", True, (QUIET_EVENT,)), ("we_1", True, EVENTS),
+    ]  # fmt: skip
+    assert StepKind.DELETE not in [step.kind for step in world.plan(prune=True).steps]
+
+
+async def test_one_that_waits_for_an_old_one_of_an_unknown_secret_is_left_waiting() -> None:
+    world = World()
+    world.stripe.register(URL, EVENTS)
+    assert [finding.kind for finding in world.plan().findings] == ["secret_unknown"]
+
+    await prepare_only(world)
+
+    assert (world.plan().changes, world.plan().findings) == ((), ())
+    assert (await roll(world)).stage is RollStage.REPLACED
+
+
+async def test_one_that_is_alone_gets_its_events_by_apply() -> None:
+    world = await registered()
+    await prepare_only(world)
+    world.stripe.remove("we_1")
+
+    await world.apply()
+
+    (alone,) = world.stripe.endpoints
+    assert (alone.id, alone.enabled_events, QUIET in alone.metadata) == ("we_2", EVENTS, False)
+    assert world.plan().changes == ()
+
+
+async def test_apply_makes_no_second_endpoint_where_stripe_had_refused_it() -> None:
+    world = await registered()
+    params = replace(world.wanted["shop"].params(), url="https://localhost/", metadata={REPLACES: "we_1"})
+    creation = Creation("key_0", world.clock.now(), params)
+    world.store.kept = world.store.kept.having("shop", replace(world.kept, creation=creation))
+
+    await world.apply()
+
+    assert [each.id for each in world.stripe.endpoints] == ["we_1"]
+    assert (world.kept.creation, stands(world).stage, world.plan().changes) == (None, RollStage.NONE, ())
+
+
+async def test_what_another_deployment_calls_the_same_is_not_switched_off() -> None:
+    world = await registered()
+    other = world.stripe.register("https://elsewhere.example.com/", EVENTS, metadata={ENDPOINT: "shop"}).endpoint
+
+    made = await roll(world)
+    await end(world)
+
+    assert made.replaced == ("we_1",)
+    assert other in world.stripe.endpoints
+
+
 async def test_without_room_for_a_second_nothing_of_it_stays() -> None:
     world = await registered()
     for number in range(15):
@@ -311,7 +436,8 @@ async def test_the_old_one_stays_on_where_the_new_one_does_not_take_over(gone: b
     else:
         await world.client.update("we_2", enabled=False)
 
-    with pytest.raises(RollRefused, match=r"we_2.*not enabled"):
+    way_out = r"not there any more.*roll shop --replace" if gone else r"not enabled.*endpoints enable shop"
+    with pytest.raises(RollRefused, match=rf"we_2.*{way_out}"):
         await end(world)
 
     assert world.stripe.endpoints[-1].enabled
@@ -324,7 +450,7 @@ async def test_an_old_one_that_somebody_has_deleted_is_no_obstacle() -> None:
     before = stands(world)
     world.stripe.remove("we_1")
 
-    await finish(before, world.store, world.client)
+    await finish(before, world.store, world.client, settled=at_once)
 
     assert [each.webhook_endpoint_id for each in world.kept.signing] == ["we_2"]
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from service.adapters.memory_stripe import MemoryStripe
 from service.adapters.memory_webhook_endpoints import MemoryWebhookEndpoints
+from service.commands.endpoint_status import show
 from service.config import Config
 from service.credentials.book import Creation, Credentials, EndpointCredentials
 from service.errors import StripeKeyRefused, StripeUnavailable
@@ -19,7 +21,7 @@ from service.ports import ProbeAnswer
 from service.simulator.events import sample
 from service.stripe_account import endpoint_look
 from service.stripe_account.endpoint_look import Looked, Looking, ReadEvents, SeenAccount, undelivered_events
-from service.stripe_account.endpoint_matching import CREATION, ENDPOINT, REPLACES
+from service.stripe_account.endpoint_matching import CREATION, ENDPOINT, QUIET, REPLACES
 from service.stripe_account.endpoint_problems import (
     AccountStatus,
     EndpointNote,
@@ -147,12 +149,37 @@ async def test_an_endpoint_that_is_as_it_should_be_has_neither_problems_nor_note
     assert world.probe.asked == [URL, URL, URL]
 
 
+async def test_on_a_narrow_terminal_ids_are_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = "we_1PmUJisYJvEHsLlIgptdn0B6"
+    world = World(config(endpoint("subscriptions-and-one-time-payments", api_version=PINNED)))
+    (made,) = world.stripe.endpoints
+    world.stripe._endpoints = {real: replace(made, id=real, metadata={ENDPOINT: world.config.endpoints[0].name})}
+    monkeypatch.setattr("service.commands.endpoint_status.new_console", lambda: Console(width=80))
+
+    show(await world.look())
+
+    table = capsys.readouterr().out.split("\n\n")[0]
+    assert f" {real} " in table
+    assert f" {PINNED} " in table
+    assert "…" not in table
+
+
 async def test_an_endpoint_that_stripe_does_not_have_is_missing() -> None:
     world = World()
     world.stripe.remove(world.shop)
 
     assert await world.problems() == [EndpointProblem.MISSING]
     assert "`endpoints apply shop`" in await world.said(EndpointProblem.MISSING)
+
+
+async def test_the_advice_is_another_where_the_configuration_has_the_secrets() -> None:
+    world = World(config(endpoint(api_version=PINNED, secrets=(Secret("whsec_new"), Secret("whsec_old")))))
+    assert "endpoints (shop).secrets has the old one too" in await world.said(EndpointNote.ROLL_UNDER_WAY)
+
+    world.stripe.remove(world.shop)
+    assert "once endpoints (shop).secrets are out" in await world.said(EndpointProblem.MISSING)
 
 
 async def test_of_a_missing_one_that_stripe_could_not_reach_it_is_said_why() -> None:
@@ -233,6 +260,39 @@ async def test_a_second_one_with_the_same_url_is_a_problem() -> None:
     assert await world.problems() == []
 
 
+async def test_one_that_another_deployment_calls_the_same_is_a_stranger() -> None:
+    world = World()
+    other = world.stripe.register("https://theirs.example.com/x", EVENTS, metadata={ENDPOINT: "shop"}).endpoint
+    gone = world.stripe.register("https://theirs.example.com/y", EVENTS, metadata={ENDPOINT: "gone"}).endpoint
+
+    account = await world.account()
+
+    assert (await world.problems(), await world.notes()) == ([], [])
+    (note,) = account.notes
+    assert note.kind is EndpointNote.STRANGERS
+    assert other.id in note.said
+    assert gone.id in note.said
+
+
+async def test_one_that_waits_for_receivers_misses_no_events() -> None:
+    world = World()
+    quiet = {ENDPOINT: "shop", REPLACES: world.shop, QUIET: "yes"}
+    second = world.stripe.register(URL, ("topup.reversed",), api_version=PINNED, metadata=quiet)
+    signed = signing(second.secret.value, second.endpoint.id, world.clock)
+    old = world.credentials.of("shop")
+    world.credentials = world.credentials.having("shop", old.with_signing(signed))
+    assert (await world.problems(), await world.notes()) == ([], [EndpointNote.ROLL_UNDER_WAY])
+    assert (await world.status()).endpoint_id == world.shop
+
+    # Also where the old one's secret is not known.
+    world.credentials = keeping(signed)
+    assert (await world.problems(), await world.notes()) == ([], [EndpointNote.ROLL_UNDER_WAY])
+
+    # Alone it misses them, as `apply` would see.
+    world.stripe.remove(world.shop)
+    assert await world.problems() == [EndpointProblem.EVENTS_MISSING]
+
+
 async def test_two_while_a_secret_is_being_rolled_are_no_problem() -> None:
     world = World()
     second = world.stripe.register(URL, EVENTS, api_version=PINNED, metadata={ENDPOINT: "shop", REPLACES: world.shop})
@@ -266,10 +326,20 @@ async def test_a_registration_that_never_ended_is_a_problem(
     begun = world.clock.now() - age
     creation = Creation("key_1", begun, replace(_params(world), metadata={CREATION: "key_1"}))
     world.credentials = Credentials().having("shop", EndpointCredentials(creation=creation))
+    await world.change(metadata={CREATION: "key_1"})
 
     assert await world.problems() == problems
     if problems:
         assert said in await world.said(EndpointProblem.CREATION_UNFINISHED)
+
+
+async def test_one_that_can_be_repeated_no_more_and_has_made_nothing_is_no_problem() -> None:
+    world = World()
+    creation = Creation("key_1", world.clock.now() - timedelta(hours=30), replace(_params(world)))
+    kept = replace(world.credentials.of("shop"), creation=creation)
+    world.credentials = world.credentials.having("shop", kept)
+
+    assert await world.problems() == []
 
 
 def _params(world: World) -> Any:

@@ -4,7 +4,7 @@ import pytest
 
 from service.simulator.fake_stripe import FakeStripe
 from service.simulator.fake_stripe.refusals import Refusal
-from service.stripe_account.endpoint_urls import same_url, shown, why_unreachable
+from service.stripe_account.endpoint_urls import is_below, same_url, shown, why_unreachable
 
 PUBLIC = (
     "https://hooks.example.com/webhooks/shop",
@@ -139,3 +139,26 @@ def test_a_password_in_a_url_is_not_shown() -> None:
     assert shown("https://user:word@hooks.example.com:8443/a") == "https://***@hooks.example.com:8443/a"
     assert shown("https://hooks.example.com/a@b") == "https://hooks.example.com/a@b"
     assert "word" not in shown("https://user:word@[::1/a")
+
+
+@pytest.mark.parametrize(
+    ("url", "below"),
+    [
+        ("https://hooks.example.com/stripe/webhooks/shop", True),
+        ("HTTPS://Hooks.example.com:443/stripe/x", True),
+        ("https://hooks.example.com/stripe2/x", False),
+        ("https://hooks.example.com/stripe", False),
+        ("https://hooks.example.com/", False),
+        ("http://hooks.example.com/stripe/x", False),
+        ("https://hooks.example.com:8443/stripe/x", False),
+        ("https://other.example.com/stripe/x", False),
+        ("https://[", False),
+    ],
+)
+def test_what_is_below_a_url(url: str, below: bool) -> None:
+    for base in ("https://hooks.example.com/stripe", "https://hooks.example.com/stripe/"):
+        assert is_below(url, base) is below
+
+
+def test_all_of_a_host_is_below_it() -> None:
+    assert is_below("https://hooks.example.com/webhooks/shop", "https://hooks.example.com")

@@ -1,26 +1,31 @@
 """`endpoints` on a Stripe in memory: what the commands print, what they ask, and what they end with."""
 
+import asyncio
 import io
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from rich.console import Console
 
 from service.__main__ import main
 from service.adapters.memory_webhook_endpoints import MemoryWebhookEndpoints, MemoryWebhookEndpointsClient
+from service.bootstrap_endpoints import ReceiverSecrets
 from service.clock import SystemClock
 from service.config import Config
 from service.credentials.book import EndpointCredentials
 from service.credentials.file import CredentialsFile
 from service.errors import StripeRequestRefused, StripeUnavailable
 from service.events import Secret
+from service.normalize.event_types import THIN_TYPES
 from service.signature import fingerprint
 from service.stripe_account.endpoint_matching import ENDPOINT
+from service.stripe_account.endpoint_roll import QUIET_EVENT
 from tests.support.endpoints import Crash
 
 TEST_KEY = "sk_test_0123456789abcdef"
@@ -75,7 +80,9 @@ class World:
     folder: Path
     test: MemoryWebhookEndpoints = field(default_factory=lambda: MemoryWebhookEndpoints(SystemClock()))
     live: MemoryWebhookEndpoints = field(default_factory=lambda: MemoryWebhookEndpoints(SystemClock()))
-    verified: Mapping[str, float] | None = None
+    verified: Mapping[str, float] = field(default_factory=dict)
+    late: int = 0
+    """How often receivers are asked before they know what the store has; negative where there is none."""
     asked: list[tuple[list[str], str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -89,6 +96,16 @@ class World:
 
     def kept(self, name: str = "shop") -> EndpointCredentials:
         return self.store.read().of(name)
+
+    def told(self, name: str) -> ReceiverSecrets | None:
+        """What a receiver says now."""
+        if self.late < 0:
+            return None
+        known = self.kept(name).signing
+        if self.late and len(known) > 1:
+            self.late -= 1
+            known = known[1:]
+        return ReceiverSecrets(frozenset(fingerprint(each.value) for each in known), self.verified)
 
     def configure(self, *endpoints: str, store: bool = True, public_url: str = "https://hooks.example.com") -> None:
         head = f'[receiver]\npublic_url = "{public_url}"\n'
@@ -105,12 +122,14 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     def client(_: Config, key: Secret) -> MemoryWebhookEndpointsClient:
         return made.clients[key.value]
 
-    async def verified_with(urls: list[str], name: str) -> Mapping[str, float] | None:
+    async def receiver_secrets(urls: Sequence[str], name: str) -> Mapping[str, ReceiverSecrets | None]:
         made.asked.append((list(urls), name))
-        return made.verified
+        return dict.fromkeys(urls, await asyncio.to_thread(made.told, name))
 
     monkeypatch.setattr("service.bootstrap_endpoints.webhook_endpoints", client)
-    monkeypatch.setattr("service.bootstrap_endpoints.verified_with", verified_with)
+    monkeypatch.setattr("service.bootstrap_endpoints.receiver_secrets", receiver_secrets)
+    for pause in ("KNOWN_PAUSE_SECONDS", "UNSEEN_SECONDS", "UNDER_WAY_SECONDS"):
+        monkeypatch.setattr(f"service.commands.endpoint_roll.{pause}", 0.0)
     return made
 
 
@@ -166,7 +185,7 @@ def test_from_nothing_by_one_command_and_the_same_again_changes_nothing(run: Run
 
 
 def test_scripts_are_told_everything(run: Run, world: World) -> None:
-    old = world.test.register("https://old.example.com/", ("*",), metadata={ENDPOINT: "gone"}).endpoint
+    old = world.test.register("https://hooks.example.com/old", ("*",), metadata={ENDPOINT: "gone"}).endpoint
     keyless = '[[endpoints]]\nname = "keyless"\nmode = "test"\n'
     world.configure(SHOP, keyless)
 
@@ -175,14 +194,14 @@ def test_scripts_are_told_everything(run: Run, world: World) -> None:
 
     (step,) = planned["steps"]
     assert step == {
-        "endpoint": "shop", "mode": "test", "step": "create", "webhook_endpoint": None, "changes": {}, "refused": None,
+        "endpoint": "shop", "mode": "test", "step": "create", "webhook_endpoint_id": None, "changes": {}, "refused": None,
     }  # fmt: skip
     assert planned["accounts"] == [{"mode": "test", "endpoints": ["shop"], "left": 14, "failed": None}]
-    assert planned["without_api_key"] == ["keyless"]
+    assert planned["not_looked_at"] == ["keyless"]
     (finding,) = planned["findings"]
-    assert (finding["finding"], finding["endpoint"], finding["webhook_endpoint"]) == ("left_over", "gone", old.id)
+    assert (finding["finding"], finding["endpoint"], finding["webhook_endpoint_id"]) == ("left_over", "gone", old.id)
     assert applied.code == 1
-    assert applied.json["steps"] == [{**step, "webhook_endpoint": "we_2"}]
+    assert applied.json["steps"] == [{**step, "webhook_endpoint_id": "we_2"}]
     assert applied.json["accounts"] == planned["accounts"]
 
 
@@ -194,7 +213,7 @@ def test_what_differs_is_shown_and_changed(run: Run, world: World) -> None:
     assert planned.code == 1
     said = " ".join(planned.out.split())
     assert "update" in said
-    for part in ("events:", "charge.failed", "new.example.com"):
+    for part in ("events: +charge.failed, -charge.refunded", "new.example.com"):
         assert part in said
     (step,) = run("plan", "--json").json["steps"]
     assert step["changes"] == {
@@ -398,12 +417,65 @@ def test_where_the_limit_is_passed_that_is_said(run: Run, world: World) -> None:
     assert "17 are wanted" in said
 
 
+def test_where_stripe_has_agreed_on_more_there_is_room(run: Run, world: World) -> None:
+    world.test = MemoryWebhookEndpoints(SystemClock(), most=100)
+    world.clients[TEST_KEY] = world.test.client()
+    for number in range(16):
+        world.test.register(f"https://other.example.com/{number}")
+    assert "17 are wanted" in run("plan").out
+
+    assert run("apply").code == 0
+
+    for again in (run("apply"), run("plan")):
+        assert (again.code, again.out.count("as they should be")) == (0, 1)
+
+
+def test_one_of_thin_events_only_is_made_elsewhere(run: Run, world: World) -> None:
+    thin = SHOP.replace("shop", "thin").replace('"charge.succeeded", "charge.refunded"', f'"{THIN_TYPES[0]}"')
+    world.configure(SHOP, thin)
+
+    assert run("apply").code == 0
+    planned = run("plan")
+
+    assert planned.code == 0
+    assert "thin: thin events only" in planned.out
+    assert run("plan", "--json").json["not_looked_at"] == ["thin"]
+    named = run("apply", "thin")
+    assert (named.code, "is a thin event" in named.err) == (2, True)
+
+
+def test_of_several_failures_the_one_that_waiting_does_not_mend_is_the_exit_code(run: Run, world: World) -> None:
+    world.configure(SHOP, LIVE)
+    world.clients[LIVE_KEY] = world.live.client_with_wrong_key()
+    world.test.fail(StripeUnavailable("no answer"))
+
+    ended = run("status")
+
+    assert ended.code == 2
+    assert "shop: no answer" in ended.err
+    assert "live: Stripe refuses the API key" in ended.err
+
+
+def test_on_a_narrow_terminal_ids_are_whole(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.configure(SHOP.replace("shop", "subscriptions-and-one-time-payments"))
+    real = "we_1PmUJisYJvEHsLlIgptdn0B6"
+    made = world.test.register(f"{URL}/x").endpoint
+    world.test._endpoints = {real: replace(made, id=real, metadata={ENDPOINT: "subscriptions-and-one-time-payments"})}
+    console = Console(width=80)
+    monkeypatch.setattr("service.commands.endpoints.new_console", lambda: console)
+
+    table = run("plan").out.split("\n\n")[0]
+
+    assert real in table
+    assert "…" not in table
+
+
 # --- prune -----------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_left_over_is_deleted_when_that_is_meant(run: Run, world: World) -> None:
     run("apply")
-    world.test.register("https://gone.example.com/", metadata={ENDPOINT: "gone"})
+    world.test.register("https://hooks.example.com/webhooks/gone", metadata={ENDPOINT: "gone"})
     world.test.register("https://stranger.example.com/")
     left = run("apply")
     assert left.code == 1
@@ -420,6 +492,21 @@ def test_what_is_left_over_is_deleted_when_that_is_meant(run: Run, world: World)
     assert [each.id for each in world.test.endpoints] == ["we_3", "we_1"]
 
 
+def test_of_an_account_that_two_keys_see_what_is_left_over_is_told_of_and_deleted_once(run: Run, world: World) -> None:
+    another = "sk_test_another"
+    world.clients[another] = world.test.client()
+    world.configure(SHOP, SHOP.replace("shop", "other").replace(TEST_KEY, another))
+    run("apply")
+    gone = world.test.register("https://hooks.example.com/gone", metadata={ENDPOINT: "gone"}).endpoint
+
+    assert [each["endpoint"] for each in run("plan", "--json").json["findings"]] == ["gone"]
+    pruned = run("apply", "--prune", "--yes", "--json")
+
+    assert pruned.code == 0
+    assert [each["webhook_endpoint_id"] for each in pruned.json["steps"] if each["step"] == "delete"] == [gone.id]
+    assert len(world.test.endpoints) == 2
+
+
 def test_prune_is_for_all(run: Run) -> None:
     assert run("apply", "shop", "--prune").code == 2
 
@@ -429,7 +516,7 @@ def test_at_a_terminal_it_is_asked(
     run: Run, world: World, monkeypatch: pytest.MonkeyPatch, answer: str, left: int
 ) -> None:
     run("apply")
-    world.test.register("https://gone.example.com/", metadata={ENDPOINT: "gone"})
+    world.test.register("https://hooks.example.com/webhooks/gone", metadata={ENDPOINT: "gone"})
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: answer.strip())
 
     ended = run("apply", "--prune", given=None)
@@ -499,7 +586,7 @@ def test_a_secret_that_was_rolled_in_the_dashboard_takes_over(run: Run, world: W
         "secrets": [
             {"fingerprint": fingerprint(new), "verified": 1}, {"fingerprint": fingerprint(old), "verified": 12},
         ],
-        "webhook_endpoint": "we_1",
+        "webhook_endpoint_id": "we_1",
         "replaced": [],
         "seen": True,
     }  # fmt: skip
@@ -522,9 +609,10 @@ def test_a_second_endpoint_takes_over(run: Run, world: World) -> None:
     assert "we_2 takes its events beside we_1" in replaced.out
     assert [each.webhook_endpoint_id for each in world.kept().signing] == ["we_2", "we_1"]
     assert run("apply").code == 0
-    nobody = run("roll", "shop", "--finish", "--metrics-url", "http://receiver:9090/metrics")
+    world.late = -1
+    nobody = run("roll", "shop", "--finish", "--metrics-url", "http://user:word@receiver:9090/metrics")
     assert nobody.code == 1
-    assert "no receiver tells its metrics at http://receiver:9090/metrics" in nobody.err
+    assert "no receiver tells its metrics at http://***@receiver:9090/metrics" in nobody.err
     finished = run("roll", "shop", "--finish", "--unseen")
     assert finished.code == 0
     assert "we_1 is switched off" in finished.out
@@ -532,9 +620,88 @@ def test_a_second_endpoint_takes_over(run: Run, world: World) -> None:
     assert run("plan").code == 0
 
 
+def test_a_second_endpoint_that_stripe_had_refused_is_not_made_by_apply(run: Run, world: World) -> None:
+    run("apply")
+    world.test.fail(StripeUnavailable("no answer"), after=2)
+    run("roll", "shop", "--replace")
+    world.test.fail(StripeRequestRefused("no"), after=1)
+
+    applied = run("apply")
+
+    assert "shop: Stripe had refused it: `endpoints roll shop --replace` begins anew" in applied.out
+    assert len(world.test.endpoints) == 1
+    assert run("plan").code == 0
+
+
+def test_a_second_endpoint_gets_its_events_once_receivers_know_its_secret(run: Run, world: World) -> None:
+    run("apply")
+    world.late = 3
+
+    replaced = run("roll", "shop", "--replace", "--metrics-url", "http://one/", "--metrics-url", "http://two/")
+
+    assert replaced.code == 0
+    secret = fingerprint(world.kept().signing[0].value)
+    waiting = "shop: we_2 is made and gets no events yet: waiting for the receiver at http://one/, http://two/ to take"
+    assert replaced.err == f"{waiting} its secret ({secret}), 60 s at most\n"
+    assert (world.late, world.test.endpoints[0].enabled_events) == (0, ("charge.succeeded", "charge.refunded"))
+
+
+def test_one_whose_secret_does_not_arrive_in_time_stays_without_events(
+    run: Run, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("apply")
+    world.late = 1_000_000
+    monkeypatch.setattr("service.commands.endpoint_roll.KNOWN_SECONDS_MAX", 0.01)
+
+    waited = run("roll", "shop", "--replace")
+
+    assert waited.code == 75
+    assert "`endpoints roll shop --replace` goes on" in waited.err
+    assert world.test.endpoints[0].enabled_events == (QUIET_EVENT,)
+    for plan in (run("plan"), run("apply")):
+        assert (plan.code, plan.err) == (0, "")
+    stands = run("roll", "shop")
+    assert "we_2 is to take over, and gets no events until receivers know its secret" in stands.out
+    assert "roll shop --replace` once more" in stands.out
+    assert run("roll", "shop", "--json").json["stage"] == "prepared"
+    assert run("roll", "shop", "--finish", "--unseen").code == 1
+
+    world.late = 0
+    assert run("roll", "shop", "--replace").code == 0
+    assert [each.enabled_events for each in world.test.endpoints] == [("charge.succeeded", "charge.refunded")] * 2
+
+
+def test_nothing_is_made_where_no_receiver_can_be_asked_unless_that_is_meant(run: Run, world: World) -> None:
+    run("apply")
+    world.late = -1
+
+    refused = run("roll", "shop", "--replace")
+
+    assert refused.code == 1
+    assert "no receiver tells its metrics at http://127.0.0.1:9090/metrics" in refused.err
+    assert len(world.test.endpoints) == 1
+    unseen = run("roll", "shop", "--replace", "--unseen")
+    assert unseen.code == 0
+    assert "we_2 is made and gets no events yet" in unseen.err
+    assert [each.enabled_events for each in world.test.endpoints] == [("charge.succeeded", "charge.refunded")] * 2
+    assert run("roll", "shop", "--replace").code == 0
+
+
+def test_a_receiver_that_does_not_know_the_new_secret_is_in_the_way_of_the_end(run: Run, world: World) -> None:
+    run("apply")
+    run("roll", "shop", "--replace")
+    world.late, world.verified = 1, {fingerprint(world.kept().signing[0].value): 1}
+
+    refused = run("roll", "shop", "--finish")
+
+    assert refused.code == 1
+    assert "the receiver at http://127.0.0.1:9090/metrics does not verify with the new secret" in refused.err
+    assert run("roll", "shop", "--finish").code == 0
+
+
 def test_a_roll_whose_answer_was_lost_is_taken_up(run: Run, world: World) -> None:
     run("apply")
-    world.test.fail(StripeUnavailable("no answer"), after=1, done=True)
+    world.test.fail(StripeUnavailable("no answer"), after=2, done=True)
     assert run("roll", "shop", "--replace").code == 75
     assert "--replace` once more" in run("roll", "shop").out
     assert run("roll", "shop", "--finish").code == 1

@@ -1,7 +1,10 @@
 """New endpoints and secrets in a running receiver: what makes it look, what it takes, and what changes nothing."""
 
 import asyncio
+import gc
+import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -17,7 +20,7 @@ from service.credentials.book import Credentials, EndpointCredentials, SigningSe
 from service.credentials.file import CredentialsFile
 from service.errors import ConfigurationError
 from service.events import Endpoint, Secret
-from service.receiver.reloading import Outcome, Reloading, Trigger
+from service.receiver.reloading import SETTLED_SECONDS, Outcome, Reloading, Trigger
 from service.signature import fingerprint
 from service.telemetry.metrics import ReceiverMetrics
 from tests.support.waiting import eventually
@@ -40,8 +43,7 @@ class Folder:
 
     async def keep(self, *secrets: Secret, api_key: Secret | None = None) -> None:
         """Keep the shop's secrets in the store, newest first."""
-        signing = tuple(SigningSecret(secret, datetime.now(UTC)) for secret in secrets)
-        credentials = Credentials().having("shop", EndpointCredentials(signing, api_key))
+        credentials = Credentials().having("shop", kept(*secrets, api_key=api_key))
         await asyncio.to_thread(CredentialsFile(self.store).write, credentials)
 
     async def put(self, file: Path, text: str) -> None:
@@ -49,6 +51,10 @@ class Folder:
 
     def load(self) -> Config:
         return load(str(self.file), {})
+
+
+def kept(*secrets: Secret, api_key: Secret | None = None) -> EndpointCredentials:
+    return EndpointCredentials(tuple(SigningSecret(secret, datetime.now(UTC)) for secret in secrets), api_key)
 
 
 class Running:
@@ -88,7 +94,8 @@ async def folder(tmp_path: Path) -> Folder:
 
 async def running(folder: Folder, read: Callable[[], Config] | None = None, **settings: Any) -> Running:
     config = await asyncio.to_thread(folder.load)
-    return Running(config, read or folder.load, **{"watch_seconds": 0.01} | settings)
+    # A clock at which no file has settled: each is looked at again when it has, which is no test's but one's.
+    return Running(config, read or folder.load, **{"watch_seconds": 0.01, "now": lambda: 0.0} | settings)
 
 
 async def test_new_secrets_of_the_file_are_taken_when_asked(folder: Folder) -> None:
@@ -214,6 +221,113 @@ async def test_a_change_of_the_store_is_tried_until_it_can_be_taken(folder: Fold
         await eventually(lambda: given.secrets == (NEW,), what="the mended store's secret is served")
 
 
+async def test_a_store_that_was_seen_half_written_is_taken_as_soon_as_it_is_whole(folder: Folder) -> None:
+    given = await running(folder, retry_seconds=3600)
+    await given.reloading.reload(Trigger.START)
+    async with given.watching():
+        await folder.put(folder.store, "{")
+        await eventually(lambda: given.counted(Outcome.REFUSED) == 1, what="it is refused")
+        await folder.keep(NEW)
+        await eventually(lambda: given.secrets == (NEW,), what="the whole one is served")
+
+    assert given.counted(Outcome.REFUSED) == 1
+
+
+@pytest.mark.parametrize("trigger", Trigger)
+async def test_a_store_that_is_gone_takes_no_secret_away(folder: Folder, trigger: Trigger) -> None:
+    given = await running(folder)
+    await asyncio.to_thread(folder.store.unlink)
+
+    with capture_logs() as lines:
+        assert await given.reloading.reload(trigger) is Outcome.REFUSED
+
+    assert given.secrets == (OLD,)
+    assert lines[0]["reason"] == (
+        f"secrets.store: {folder.store} is not there; without it there would be no signing secret any more of: shop"
+    )
+
+
+async def test_a_store_that_comes_back_while_it_is_read_is_read_again(folder: Folder, tmp_path: Path) -> None:
+    away = tmp_path / "away.json"
+    times = 0
+
+    def read() -> Config:
+        nonlocal times
+        times += 1
+        if times > 1:
+            return folder.load()
+        folder.store.rename(away)
+        try:
+            return folder.load()
+        finally:
+            away.rename(folder.store)
+
+    given = await running(folder, read)
+    await folder.keep(NEW)
+
+    assert await given.reloading.reload(Trigger.STORE) is Outcome.DONE
+    assert [served[0].secrets for served in given.served] == [(OLD,), (NEW,)]
+
+
+async def test_what_is_removed_from_the_store_is_served_no_more(folder: Folder) -> None:
+    given = await running(folder)
+    await folder.keep()
+
+    assert await given.reloading.reload(Trigger.STORE) is Outcome.DONE
+    assert given.secrets == ()
+
+
+async def test_an_endpoint_may_go_with_its_store(folder: Folder) -> None:
+    given = await running(folder)
+    await asyncio.to_thread(folder.store.unlink)
+    await folder.write("bakery", secret=NEW)
+
+    assert await given.reloading.reload(Trigger.SIGNAL) is Outcome.DONE
+    assert given.secrets == (NEW,)
+
+
+async def test_two_contents_of_one_moment_are_told_apart(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, moment = Path.stat, time.time_ns()
+
+    def coarse(self: Path) -> os.stat_result:
+        """A file system whose clock ticks seldom, and which gives the same inode again."""
+        found = real(self)
+        if self != folder.store:
+            return found
+        times = {"st_mtime_ns": moment, "st_ctime_ns": moment}
+        return os.stat_result((*found[:1], 4711, *found[2:10]), times)
+
+    monkeypatch.setattr(Path, "stat", coarse)
+    seconds = moment / 1e9
+    given = await running(folder, now=lambda: seconds)
+    assert await given.reloading.reload(Trigger.START) is Outcome.UNCHANGED
+    await folder.keep(NEW)
+    seconds += SETTLED_SECONDS + 1
+    async with given.watching():
+        await eventually(lambda: given.secrets == (NEW,), what="the second content is served")
+
+
+async def test_a_thread_that_cannot_be_started_ends_neither_the_watch_nor_later_reloads(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = 0
+
+    def start(_: threading.Thread) -> None:
+        nonlocal refused
+        refused += 1
+        raise RuntimeError("can't start new thread")
+
+    given = await running(folder, retry_seconds=0.01)
+    await given.reloading.reload(Trigger.START)
+    async with given.watching():
+        with monkeypatch.context() as full:
+            full.setattr(threading.Thread, "start", start)
+            await eventually(lambda: refused >= 2, what="it has been tried")
+            assert await given.reloading.reload(Trigger.SIGNAL) is Outcome.FAILED
+        await folder.keep(NEW)
+        await eventually(lambda: given.secrets == (NEW,), what="the new secret is served")
+
+
 async def test_settings_that_need_a_restart_are_named_without_their_values_and_kept(folder: Folder) -> None:
     given = await running(folder)
     more = '[receiver]\nport = 81\n[kafka]\nsecurity = {protocol = "SASL_SSL", username = "u", password = "hush"}\n'
@@ -302,6 +416,27 @@ async def test_a_disk_that_hangs_holds_nothing_up_and_is_asked_once_at_a_time(fo
 
     await eventually(reloaded, what="the disk that answers again is read")
     assert given.secrets == (NEW,)
+
+
+async def test_what_a_disk_says_too_late_is_told_to_nobody(folder: Folder) -> None:
+    go_on, told = threading.Event(), list[Any]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+
+    def read() -> Config:
+        go_on.wait(30)
+        raise MemoryError("whsec_in_a_message")
+
+    given = await running(folder, read, read_seconds_max=0.05)
+    assert await given.reloading.reload(Trigger.SIGNAL) is Outcome.FAILED
+    go_on.set()
+
+    late = given.reloading._apart._running
+    assert late is not None
+    await eventually(late.done, what="the disk has answered")
+    del late
+    given.reloading._apart._running = None
+    gc.collect()
+    assert told == []
 
 
 async def test_it_can_be_ended_while_a_disk_hangs(folder: Folder) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import stat
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -212,6 +213,25 @@ def test_a_secret_in_argv_is_refused_and_not_shown_again(
     assert store.read() == Credentials()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("shop", "signing-secret", "whsec_hunter2"),
+        ("shop", "whsec_hunter2"),
+        ("shop", "signing-secret", "--fingerprint", "whsec_hunter2"),
+        ("whsec_hunter2", "signing-secret"),
+    ],
+)
+def test_a_secret_that_is_named_by_itself_is_not_removed_and_not_shown_again(
+    run: Run, store: CredentialsFile, arguments: tuple[str, ...]
+) -> None:
+    run("secrets", "set", "shop", "signing-secret", given="whsec_hunter2")
+
+    assert run("secrets", "remove", *arguments, "--yes").code == 2
+
+    assert values(store.read().of("shop")) == ["whsec_hunter2"]
+
+
 @pytest.mark.parametrize("command", [("set", "shp", "api-key"), ("remove", "shp", "api-key")])
 def test_an_endpoint_that_is_not_there_is_told_with_those_that_are(run: Run, command: tuple[str, ...]) -> None:
     ended = run("secrets", *command, given="sk_test_hunter2")
@@ -403,6 +423,29 @@ def test_a_key_is_printed_or_written_where_no_file_is(run: Run, tmp_path: Path) 
         f"stripe-ingest: configuration: {file}: is there already; it is left as it is\n",
     )
     assert file.read_text().strip() == written
+
+
+def test_a_key_that_cannot_be_put_on_the_disk_is_not_written(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, synced, fsync = tmp_path / "store-key", list[bool](), os.fsync
+
+    def full(descriptor: int) -> None:
+        synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+        if synced == [False, True]:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr("os.fsync", full)
+    ended = run("secrets", "key", "--output", str(file))
+
+    assert (ended.code, ended.err) == (
+        2,
+        f"stripe-ingest: configuration: {file}: cannot be written: No space left on device\n",
+    )
+    assert synced == [False, True]
+    assert not file.exists()
+    assert run("secrets", "key", "--output", str(file)).code == 0
 
 
 def test_the_store_is_encrypted_and_its_key_changed_without_losing_anything(

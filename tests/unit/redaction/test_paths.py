@@ -5,7 +5,7 @@ import tomllib
 import pytest
 from stripe._object_classes import OBJECT_CLASSES, V2_OBJECT_CLASSES
 
-from service.cli import INITIAL_CONFIGURATION
+from service.commands.initial_configuration import INITIAL_CONFIGURATION
 from service.errors import ConfigurationError
 from service.redaction import RedactionPath, parse_paths
 from service.redaction.object_types import OBJECT_TYPES

@@ -1,0 +1,16 @@
+"""`consume`: the consumer of a projection."""
+
+import click
+
+from service import bootstrap
+from service.commands.options import run_async, with_config
+from service.config import Config
+from service.projections import PROJECTIONS
+
+
+@click.command()
+@click.argument("projection", type=click.Choice(sorted(PROJECTIONS)))
+@with_config
+def consume(config: Config, projection: str) -> None:
+    """Keep a projection's tables right from the topics."""
+    run_async(lambda: bootstrap.consume(config, projection))
