@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeVar
 
 from service.errors import ConfigurationError, RowRefused, StoreUnavailable
@@ -77,7 +78,7 @@ async def rebuild(
         for walk in (store.objects, store.rows):
             after: ObjectKey | None = None
             while not stop.is_set():
-                page = await _insist(lambda walk=walk, after=after: walk(after), stop)  # type: ignore[misc]
+                page = await _insist(partial(walk, after), stop)
                 if page.looked_at == 0:
                     break
                 yield page
