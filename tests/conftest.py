@@ -9,6 +9,7 @@ from blockbuster import blockbuster_ctx
 
 from tests.support.corpus import CORPUS
 from tests.support.fake_stripe import NO_STRIPE_MOCK, stripe_mock_possible
+from tests.support.java_cache import use_java_cache
 from tests.support.stack import (
     EMPTY_TEMPLATE,
     MIGRATED_TEMPLATE,
@@ -32,7 +33,13 @@ def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-async def kafka(server_folder: Path) -> AsyncIterator[LocalKafka]:
+async def java_cache() -> None:
+    """Every broker that is started from here on starts in half the time."""
+    await use_java_cache()
+
+
+@pytest.fixture(scope="session")
+async def kafka(server_folder: Path, java_cache: None) -> AsyncIterator[LocalKafka]:  # noqa: ARG001 -- it is used
     """A real broker: `bootstrap_servers`; `kill`, `pause`, `resume`, `await start()`, `await stop()`."""
     async with running(LocalKafka(server_folder / "kafka")) as server:
         yield server

@@ -14,8 +14,8 @@ PROGRAM = """
 import asyncio, os, resource, signal, sys
 from service.hangup import hangups
 
-if "ignored" in sys.argv:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+# Not as it was inherited: the tests themselves may run under `nohup`.
+signal.signal(signal.SIGHUP, signal.SIG_IGN if "ignored" in sys.argv else signal.SIG_DFL)
 if "terminal" in sys.argv:
     os.open(os.ttyname(0), os.O_RDWR)  # the first one that the leader of a session opens becomes its own
 
@@ -99,7 +99,8 @@ async def test_what_is_to_outlive_its_terminal_does() -> None:
 
 async def test_one_that_comes_before_anybody_minds_it_ends_nothing() -> None:
     starting = (
-        "import sys; from service.hangup import unheeded_at_first; unheeded_at_first();"
+        "import signal, sys; from service.hangup import unheeded_at_first;"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL); unheeded_at_first();"
         "print('ready', flush=True); sys.stdin.readline(); print('alive', flush=True)"
     )
     process = await asyncio.create_subprocess_exec(

@@ -23,14 +23,14 @@ START_SECONDS = 100.0
 
 PROGRAM = """
 import asyncio, os, pathlib, sys
-from service import bootstrap
+from service import bootstrap_kafka, bootstrap_migrations
 from service.config import load
 from service.local.stack import StackOptions, run_stack
 
 async def prepare(stack):
     config = load(None, stack.environment(os.environ))
-    await asyncio.to_thread(bootstrap.migrate, config)
-    await bootstrap.apply_topics(config)
+    await asyncio.to_thread(bootstrap_migrations.migrate, config)
+    await bootstrap_kafka.apply_topics(config)
 
 async def started(stack):
     print("started", flush=True)
@@ -75,6 +75,7 @@ async def no_hook(_: Stack) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.usefixtures("java_cache")
 async def test_up_starts_survives_a_kill_with_its_data_and_stops_leaving_nothing_behind(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     async with up(data_dir) as first:
