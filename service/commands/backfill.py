@@ -11,8 +11,8 @@ import orjson
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from service.bootstrap_kafka import record_log
-from service.bootstrap_recovery import ONLY_CONNECTED, Recovery, object_sources, recovery
+from service.bootstrap.kafka import record_log
+from service.bootstrap.recovery import ONLY_CONNECTED, Recovery, object_sources, recovery
 from service.commands.options import figures_table, going_on_later, new_console, run_async, with_config
 from service.commands.times import Asked, AskedMoment
 from service.config import Config

@@ -8,7 +8,7 @@ import click
 from rich.markdown import Markdown
 from rich.table import Table
 
-from service.bootstrap_dedupe import check_dedupe
+from service.bootstrap.dedupe import check_dedupe
 from service.commands.initial_configuration import INITIAL_CONFIGURATION
 from service.commands.options import new_console, with_given_config
 from service.config import Config, EndpointConfig, merged

@@ -2,7 +2,7 @@
 
 import click
 
-from service import bootstrap
+from service.bootstrap.consumer import consume_until_told
 from service.commands.options import run_async, with_config
 from service.config import Config
 from service.projections import PROJECTIONS
@@ -13,4 +13,4 @@ from service.projections import PROJECTIONS
 @with_config
 def consume(config: Config, projection: str) -> None:
     """Keep a projection's tables right from the topics."""
-    run_async(lambda: bootstrap.consume(config, projection))
+    run_async(lambda: consume_until_told(config, projection))

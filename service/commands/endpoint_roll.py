@@ -9,8 +9,8 @@ from typing import Any, Final
 import click
 import orjson
 
-from service import bootstrap_endpoints
-from service.bootstrap_endpoints import (
+from service.bootstrap import endpoints as bootstrap_endpoints
+from service.bootstrap.endpoints import (
     NO_STORE,
     Account,
     NoStore,

@@ -8,7 +8,7 @@ import orjson
 from rich.table import Table
 from rich.text import Text
 
-from service.bootstrap_watch import looking
+from service.bootstrap.watch import looking
 from service.commands.options import new_console, run_async, with_config
 from service.config import Config
 from service.errors import StripeApiError, StripeKeyRefused, StripeUnavailable

@@ -10,8 +10,8 @@ import orjson
 from rich.table import Table
 from rich.text import Text
 
-from service import bootstrap_endpoints
-from service.bootstrap_endpoints import NO_STORE, Account, NoStore, chosen, store_of
+from service.bootstrap import endpoints as bootstrap_endpoints
+from service.bootstrap.endpoints import NO_STORE, Account, NoStore, chosen, store_of
 from service.clock import SystemClock
 from service.commands.endpoint_roll import roll
 from service.commands.endpoint_status import EXIT_WRONG, endpoint_status, exit_code

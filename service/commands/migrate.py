@@ -2,7 +2,7 @@
 
 import click
 
-from service import bootstrap_migrations
+from service.bootstrap import migrations as bootstrap_migrations
 from service.commands.options import with_config
 from service.config import Config
 

@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from service import bootstrap_kafka, bootstrap_rebuild
+from service.bootstrap import kafka as bootstrap_kafka
+from service.bootstrap import rebuild as bootstrap_rebuild
 from service.commands.options import new_console, run_async, with_config
 from service.config import Config
 from service.ports import RebuildPage, RecordLog

@@ -5,17 +5,17 @@ from typing import Final
 
 import click
 
-from service import bootstrap
-from service.bootstrap_dedupe import check_dedupe
-from service.bootstrap_recovery import keep_reconciled
-from service.bootstrap_watch import keep_watched
+from service.bootstrap.dedupe import check_dedupe
+from service.bootstrap.receiver import Companion, receive_until_told, worker
+from service.bootstrap.recovery import keep_reconciled
+from service.bootstrap.watch import keep_watched
 from service.commands.options import run_async, with_loaded_config
 from service.config import Config
 from service.receiver.reloading import Load
 from service.receiver.workers import Workers
 from service.stripe_account.api_keys import event_keys, stripe_keys
 
-COMPANIONS: Final[Sequence[bootstrap.Companion]] = (keep_reconciled, keep_watched)
+COMPANIONS: Final[Sequence[Companion]] = (keep_reconciled, keep_watched)
 """What runs beside a receiver, in its process."""
 
 
@@ -38,17 +38,13 @@ def receive(config: Config, load: Load) -> None:
         return again
 
     if config.receiver.workers == 1:
-        run_async(lambda: bootstrap.receive(config, COMPANIONS, loaded))
+        run_async(lambda: receive_until_told(config, COMPANIONS, loaded))
         return
     config.webhook_endpoints()  # refused once, here, rather than by each worker
     check_dedupe(config)
 
     def work(index: int) -> None:
-        run_async(
-            lambda: bootstrap.receive(
-                bootstrap.worker(config, index), COMPANIONS, lambda: bootstrap.worker(loaded(), index)
-            )
-        )
+        run_async(lambda: receive_until_told(worker(config, index), COMPANIONS, lambda: worker(loaded(), index)))
 
     Workers(config.receiver.workers, work).run()
 

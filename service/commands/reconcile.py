@@ -12,7 +12,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from service.bootstrap_recovery import ONLY_CONNECTED, event_sources, recovery
+from service.bootstrap.recovery import ONLY_CONNECTED, event_sources, recovery
 from service.commands.options import figures_table, going_on_later, new_console, run_async, with_config
 from service.commands.times import Duration
 from service.config import Config

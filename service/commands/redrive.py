@@ -15,7 +15,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from service import bootstrap_ingest, bootstrap_kafka
+from service.bootstrap import ingest as bootstrap_ingest
+from service.bootstrap import kafka as bootstrap_kafka
 from service.commands.options import Command, new_console, run_async, with_config
 from service.commands.record_json import record_line
 from service.commands.times import Moment

@@ -8,8 +8,8 @@ import click
 import orjson
 from rich.table import Table
 
-from service import bootstrap_kafka
 from service.adapters.kafka_topics import ChangeKind
+from service.bootstrap import kafka as bootstrap_kafka
 from service.commands.options import new_console, run_async, with_config
 from service.commands.record_json import record_line
 from service.config import Config

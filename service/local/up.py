@@ -14,7 +14,8 @@ import msgspec
 from msgspec.structs import replace
 from rich.console import Console
 
-from service import bootstrap_kafka, bootstrap_migrations
+from service.bootstrap import kafka as bootstrap_kafka
+from service.bootstrap import migrations as bootstrap_migrations
 from service.config import Config, EndpointConfig, KafkaSecurityConfig, allowed_networks, load
 from service.events import Endpoint, Secret
 from service.local.arrivals import arrivals, until_caught_up

@@ -9,7 +9,7 @@ import asyncpg
 import orjson
 import pytest
 
-from service.bootstrap_ingest import recovery_ingest
+from service.bootstrap.ingest import recovery_ingest
 from service.clock import SystemClock
 from service.events import Accepted
 from service.local.arrivals import until_caught_up

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from service import bootstrap_kafka
+from service.bootstrap import kafka as bootstrap_kafka
 from service.credentials.file import CredentialsFile, new_key
 from service.local.kafka import LocalKafka
 from service.simulator.fake_stripe import FakeStripe, Held, Lost, serving

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import aiohttp
 import orjson
 
-from service import bootstrap
+from service.bootstrap.receiver import receiver
 from service.local.ports import free_port
 from service.signature import sign
 from service.simulator.events import sample
@@ -146,7 +146,7 @@ async def test_a_receiver_drains_before_what_runs_beside_it_has_ended(deployed: 
         writer.close()
         return False
 
-    async with bootstrap.receiver(deployed.config, [beside]) as url:
+    async with receiver(deployed.config, [beside]) as url:
         urls.append(url)
         await began.wait()
 

@@ -14,7 +14,6 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
-from service import bootstrap
 from service.adapters.kafka_security import KafkaSecurity
 from service.adapters.kafka_topics import admin_client
 from service.config import EndpointConfig
@@ -145,7 +144,9 @@ async def test_a_month_in_which_much_went_wrong_comes_to_the_rows_of_one_in_whic
     noon = chance.choice([event["created"] for event in events if event["type"].startswith("refund.")])
     refused: set[str] = set()
     with monkeypatch.context() as broken:
-        broken.setattr(bootstrap, "decode_for", refusing_a_day(datetime.fromtimestamp(noon, UTC), refused))
+        broken.setattr(
+            "service.bootstrap.consumer.decode_for", refusing_a_day(datetime.fromtimestamp(noon, UTC), refused)
+        )
         broken.setattr(subscriptions, "_invoice_row", forgetful(subscriptions._invoice_row))
         async with one.consuming():
             await applied(one)

@@ -24,8 +24,9 @@ import orjson
 import pytest
 import structlog
 
-from service import bootstrap
-from service.bootstrap_recovery import keep_reconciled
+from service.bootstrap.consumer import run_consumer
+from service.bootstrap.receiver import receiver
+from service.bootstrap.recovery import keep_reconciled
 from service.commands.topics import read_newest
 from service.config import AdminConfig, Config
 from service.events import ConsumedRecord, Partition, Secret
@@ -237,8 +238,7 @@ async def consuming(config: Config, ports: Mapping[str, int]) -> AsyncIterator[N
     """All consumers, the admin side of each on the given port."""
     stop = asyncio.Event()
     consumers = [
-        asyncio.create_task(bootstrap.run_consumer(with_ports(config, port), name, stop))
-        for name, port in ports.items()
+        asyncio.create_task(run_consumer(with_ports(config, port), name, stop)) for name, port in ports.items()
     ]
     try:
         yield
@@ -268,7 +268,7 @@ async def everything_kept(deployed: Deployment, bodies: Sequence[bytes], log: io
     log.truncate(0)
     log.seek(0)
     async with (
-        bootstrap.receiver(with_ports(config, ports["receiver"]), [keep_reconciled]) as url,
+        receiver(with_ports(config, ports["receiver"]), [keep_reconciled]) as url,
         aiohttp.ClientSession() as session,
         consuming(config, {name: ports[name] for name in PROJECTIONS}),
     ):

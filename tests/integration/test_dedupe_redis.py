@@ -26,9 +26,9 @@ from redis.asyncio.connection import Connection
 from redis.crc import key_slot
 from structlog.testing import capture_logs
 
-from service import bootstrap_dedupe
 from service.adapters import dedupe_redis
 from service.adapters.dedupe_redis import POOL_SIZE_MAX, RedisDedupeStore
+from service.bootstrap import dedupe as bootstrap_dedupe
 from service.config import Config, DedupeConfig, KafkaConfig
 from service.errors import DedupeUnavailable
 from service.events import ClaimState, Secret

@@ -17,10 +17,10 @@ import pytest_asyncio
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from service import bootstrap_watch
 from service.__main__ import main
 from service.adapters.dedupe_memory import MemoryDedupeStore
-from service.bootstrap_watch import keep_watched
+from service.bootstrap import watch as bootstrap_watch
+from service.bootstrap.watch import keep_watched
 from service.clock import SystemClock
 from service.config import Config, EndpointConfig, ReconcileConfig, StripeConfig
 from service.events import Endpoint, Secret

@@ -19,7 +19,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from service.__main__ import main
-from service.bootstrap_recovery import Recovery
+from service.bootstrap.recovery import Recovery
 from service.config import Config
 from service.credentials.book import Credentials, EndpointCredentials
 from service.credentials.file import CredentialsFile, new_key

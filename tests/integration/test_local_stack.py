@@ -23,7 +23,7 @@ START_SECONDS = 100.0
 
 PROGRAM = """
 import asyncio, os, pathlib, sys
-from service import bootstrap_kafka, bootstrap_migrations
+from service.bootstrap import kafka as bootstrap_kafka, migrations as bootstrap_migrations
 from service.config import load
 from service.local.stack import StackOptions, run_stack
 

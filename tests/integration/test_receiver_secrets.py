@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from prometheus_client import generate_latest
 
-from service.bootstrap_endpoints import METRICS_BYTES_MAX, ReceiverSecrets, metrics_urls, receiver_secrets
+from service.bootstrap.endpoints import METRICS_BYTES_MAX, ReceiverSecrets, metrics_urls, receiver_secrets
 from service.config import AdminConfig, Config, ReceiverConfig
 from service.telemetry.metrics import ReceiverMetrics, registry
 from tests.support.waiting import free_port

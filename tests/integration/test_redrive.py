@@ -15,7 +15,7 @@ import orjson
 import pytest
 from msgspec.structs import replace
 
-from service import bootstrap, bootstrap_kafka
+from service.bootstrap import kafka as bootstrap_kafka
 from service.config import ConsumerConfig
 from service.contract import Event
 from service.events import (
@@ -154,7 +154,7 @@ async def test_what_a_consumers_bug_has_dead_lettered_is_applied_once_the_bug_is
     assert set(await post_all(deployed, events)) <= {"accepted", "duplicate"}
 
     with monkeypatch.context() as bug:
-        bug.setattr(bootstrap, "decode_for", refuses(*BUGGY_TYPES, group=group))
+        bug.setattr("service.bootstrap.consumer.decode_for", refuses(*BUGGY_TYPES, group=group))
         async with deployed.consuming():
             await caught_up(deployed)
     assert await wrong_rows(connection, "payments", "payment_id")
@@ -200,7 +200,7 @@ async def test_a_replay_of_dead_letters_that_is_killed_and_started_again_comes_t
     group = deployed.topics.group("payments")
     await post_all(deployed, events_of(shops()))
     bug = refuses("payment_intent.succeeded", group=group)
-    monkeypatch.setattr(bootstrap, "decode_for", bug)
+    monkeypatch.setattr("service.bootstrap.consumer.decode_for", bug)
     async with deployed.consuming("payments"):
         await until_passed(deployed, connection)
         # With the bug still there: what is replayed is dead-lettered again, and is still the same dead letters.

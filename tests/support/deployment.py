@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from service import bootstrap, bootstrap_kafka, bootstrap_migrations
-from service.bootstrap_recovery import keep_reconciled
+from service.bootstrap import kafka as bootstrap_kafka
+from service.bootstrap import migrations as bootstrap_migrations
+from service.bootstrap.consumer import run_consumer
+from service.bootstrap.receiver import receiver
+from service.bootstrap.recovery import keep_reconciled
 from service.config import (
     AdminConfig,
     Config,
@@ -79,7 +82,7 @@ class Deployment:
     @asynccontextmanager
     async def receiving(self) -> AsyncIterator[str]:
         """A receiver in this process; its URL."""
-        async with bootstrap.receiver(self.config, [keep_reconciled]) as url:
+        async with receiver(self.config, [keep_reconciled]) as url:
             yield url
 
     @asynccontextmanager
@@ -87,8 +90,7 @@ class Deployment:
         """The projections' consumers (all of them, where none is named) in this process."""
         stop = asyncio.Event()
         consumers = [
-            asyncio.create_task(bootstrap.run_consumer(self.config, name, stop), name=name)
-            for name in projections or PROJECTIONS
+            asyncio.create_task(run_consumer(self.config, name, stop), name=name) for name in projections or PROJECTIONS
         ]
         try:
             yield

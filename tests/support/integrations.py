@@ -14,7 +14,7 @@ import aiohttp
 import asyncpg
 import orjson
 
-from service import bootstrap_kafka
+from service.bootstrap import kafka as bootstrap_kafka
 from service.config import Config, load
 from service.credentials.book import SigningSecret
 from service.credentials.file import new_key

@@ -4,9 +4,10 @@ import sys
 
 import pytest
 
-from service import bootstrap_dedupe, bootstrap_migrations
 from service.adapters.dedupe_redis import RedisDedupeStore
 from service.adapters.migrations import MigrationResult
+from service.bootstrap import dedupe as bootstrap_dedupe
+from service.bootstrap import migrations as bootstrap_migrations
 from service.config import Config, DatabaseConfig, DedupeConfig, load
 from service.errors import ConfigurationError
 from service.events import Secret

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from service.__main__ import main
 from service.adapters.memory_webhook_endpoints import MemoryWebhookEndpoints, MemoryWebhookEndpointsClient
-from service.bootstrap_endpoints import ReceiverSecrets
+from service.bootstrap.endpoints import ReceiverSecrets
 from service.clock import SystemClock
 from service.config import Config
 from service.credentials.book import EndpointCredentials
@@ -126,8 +126,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         made.asked.append((list(urls), name))
         return dict.fromkeys(urls, await asyncio.to_thread(made.told, name))
 
-    monkeypatch.setattr("service.bootstrap_endpoints.webhook_endpoints", client)
-    monkeypatch.setattr("service.bootstrap_endpoints.receiver_secrets", receiver_secrets)
+    monkeypatch.setattr("service.bootstrap.endpoints.webhook_endpoints", client)
+    monkeypatch.setattr("service.bootstrap.endpoints.receiver_secrets", receiver_secrets)
     for pause in ("KNOWN_PAUSE_SECONDS", "UNSEEN_SECONDS", "UNDER_WAY_SECONDS"):
         monkeypatch.setattr(f"service.commands.endpoint_roll.{pause}", 0.0)
     return made

@@ -12,9 +12,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from service import bootstrap_recovery as module
 from service.adapters.memory_stripe import MemoryStripeReader
-from service.bootstrap_recovery import Recovery, Rounds, event_sources, keep_reconciled
+from service.bootstrap import recovery as module
+from service.bootstrap.recovery import Recovery, Rounds, event_sources, keep_reconciled
 from service.config import Config, DatabaseConfig, DedupeConfig, EndpointConfig, ReconcileConfig
 from service.errors import StripeUnavailable
 from service.events import Secret

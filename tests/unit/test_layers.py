@@ -107,8 +107,8 @@ ADAPTERS: dict[str, set[str]] = {
 """An adapter: the core, ports, projections, records, its siblings of the same driver, and that one driver (with its
 parser, where that is a package of its own)."""
 
-UNBOUND = {"cli", "commands", "__main__", "local"}
-"""Where everything is put together, as in the bootstraps; `local` has the servers' own wheels."""
+UNBOUND = {"bootstrap", "cli", "commands", "__main__", "local"}
+"""Where everything is put together; `local` has the servers' own wheels."""
 
 
 def modules() -> list[Path]:
@@ -137,7 +137,7 @@ def imports_of(path: Path) -> set[str]:
 def allowed(module: str) -> tuple[set[str], set[str]] | None:
     """What a module may import, or None where everything meets."""
     top = module.partition(".")[0]
-    if top in UNBOUND or top == "bootstrap" or top.startswith("bootstrap_"):
+    if top in UNBOUND:
         return None
     if top == "adapters":
         own = {"adapters"} | CORE | {"ports", "projections", "records", "clock", "credentials.book"}

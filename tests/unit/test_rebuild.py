@@ -310,7 +310,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         async def given(*_: object, **__: object) -> AsyncIterator[Pages]:
             yield store
 
-        monkeypatch.setattr("service.bootstrap_rebuild.rebuild_store", given)
+        monkeypatch.setattr("service.bootstrap.rebuild.rebuild_store", given)
         monkeypatch.setattr(sys, "argv", ["stripe-ingest", "rebuild", "payments", *arguments])
         with pytest.raises(SystemExit) as left:
             main()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.bootstrap import raise_open_files
+from service.bootstrap.receiver import raise_open_files
 from service.errors import BodyTooSlow, Overloaded
 from service.receiver.accepting import CONNECTIONS_MAX, CONNECTIONS_MIN, connections_max
 from service.receiver.reading import Reading

@@ -15,7 +15,7 @@ import pytest
 from service.__main__ import main
 from service.adapters.memory_kafka import MemoryRecordLog
 from service.adapters.memory_stripe import MemoryStripeReader
-from service.bootstrap_recovery import Recovery
+from service.bootstrap.recovery import Recovery
 from service.config import Config
 from service.errors import StripeUnavailable
 from service.ports import StripePage

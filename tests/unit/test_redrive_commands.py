@@ -102,8 +102,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     async def publisher(_: Config) -> AsyncIterator[MemoryPublisher]:
         yield made.publisher
 
-    monkeypatch.setattr("service.bootstrap_kafka.record_log", log)
-    monkeypatch.setattr("service.bootstrap_kafka.replay_publisher", publisher)
+    monkeypatch.setattr("service.bootstrap.kafka.record_log", log)
+    monkeypatch.setattr("service.bootstrap.kafka.replay_publisher", publisher)
     return made
 
 

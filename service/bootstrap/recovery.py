@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from service.adapters.postgres_jobs import PostgresJobStore
 from service.adapters.postgres_undecided import PostgresUndecidedObjects
-from service.bootstrap_ingest import recovery_ingest
+from service.bootstrap.ingest import recovery_ingest
 from service.clock import SystemClock
 from service.config import Config
 from service.errors import ConfigurationError, IngestError, JobHeld

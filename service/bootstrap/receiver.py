@@ -1,14 +1,9 @@
-"""Composition of the processes that stay: a receiver, a projection's consumer; built from a `Config`.
-
-The bootstraps are the only modules that name concrete adapters, a module for each set of drivers: a command imports
-those that it needs.
-"""
+"""Composition of a receiver: what serves, what runs beside it, and how it ends."""
 
 import asyncio
 import resource
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -16,29 +11,17 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from service.adapters import kafka_topics
-from service.adapters.kafka_source import KafkaRecordSource
-from service.adapters.postgres_store import PostgresProjectionStore
 from service.admin import build_admin, cannot_listen, serve_admin
-from service.bootstrap_ingest import composed_ingest
-from service.bootstrap_kafka import kafka_publisher, kafka_security
-from service.clock import SystemClock
+from service.bootstrap.ingest import composed_ingest
 from service.config import Config, allowed_networks
-from service.consumer.dead_letter import DeadLetterLimit
-from service.consumer.loop import Consumer
-from service.errors import BrokerUnavailable
 from service.hangup import hangups
-from service.projections import PROJECTIONS
 from service.receiver.accepting import accepting, connections_max
 from service.receiver.http import RUNNER_OPTIONS, Limits, Receiver, build_app
 from service.receiver.reloading import Load, Reloading, Trigger, warn_of_missing_secrets
-from service.records import Topics, dead_letter, decode_for
 from service.stopping import stop_signals
-from service.telemetry.metrics import ConsumerMetrics, PublisherMetrics, ReceiverMetrics, registry
-from service.telemetry.observers import ConsumerMetricsObserver
+from service.telemetry.metrics import PublisherMetrics, ReceiverMetrics, registry
 
 BACKLOG: Final = 1024
-START_RETRY_SECONDS: Final = 2.0
 OPEN_FILES_UNBOUNDED: Final = 10_240
 """Taken where there is no hard limit: a kernel has a bound of its own, and refuses more than that."""
 
@@ -51,7 +34,7 @@ It asks for the configuration whenever it needs it: endpoints, and what is their
 _log: Final = structlog.get_logger("service.process")
 
 
-async def receive(config: Config, beside: Sequence[Companion], load: Load) -> None:
+async def receive_until_told(config: Config, beside: Sequence[Companion], load: Load) -> None:
     """Run a receiver until SIGTERM or SIGINT, then drain: answer what is in flight, take nothing new.
 
     On SIGHUP it loads its configuration anew, and takes the endpoints of it.
@@ -64,14 +47,6 @@ async def receive(config: Config, beside: Sequence[Companion], load: Load) -> No
                 await stop.wait()
                 _log.info("receiver.stopping")
     _log.info("receiver.stopped")
-
-
-async def consume(config: Config, projection: str) -> None:
-    """Run a projection's consumer until SIGTERM or SIGINT; the batch in hand is finished."""
-    async with stop_signals() as stop:
-        _log.info("consumer.started", projection=projection)
-        await run_consumer(config, projection, stop)
-    _log.info("consumer.stopped", projection=projection)
 
 
 def worker(config: Config, index: int) -> Config:
@@ -184,62 +159,3 @@ def raise_open_files() -> int:
         return soft
     _log.info("process.open_files", limit=wanted, before=soft)
     return wanted
-
-
-async def run_consumer(config: Config, name: str, stop: asyncio.Event) -> None:
-    """Run a projection's consumer until `stop` is set, then finish the batch in hand."""
-    projection = PROJECTIONS[name]
-    topics = Topics(config.kafka.topic_prefix)
-    group = topics.group(name)
-    metrics_registry = registry()
-    observer = ConsumerMetricsObserver(name, ConsumerMetrics(metrics_registry))
-    async with AsyncExitStack() as stack:
-        admin = await serve_admin(
-            build_admin(metrics_registry, observer.not_ready), config.admin.host, config.admin.port
-        )
-        stack.push_async_callback(admin.cleanup)
-        publisher = kafka_publisher(config, PublisherMetrics(metrics_registry), topics=(topics.dead_letter,))
-        await publisher.start()
-        stack.push_async_callback(publisher.close)
-        cluster_id = await _cluster_id(config, stop)
-        if cluster_id is None:
-            return
-        store = await PostgresProjectionStore.open(
-            config.database_url, projection, consumer_group=group, cluster_id=cluster_id
-        )
-        stack.push_async_callback(store.close)
-        source = KafkaRecordSource(
-            config.kafka.bootstrap_servers,
-            topics=[topics.of(category) for category in projection.categories],
-            group=group,
-            security=kafka_security(config),
-        )
-        await source.start()
-        stack.push_async_callback(source.close)
-        consumer = Consumer(
-            name,
-            source,
-            store,
-            publisher,
-            decode=partial(decode_for, consumer_group=group),
-            build_dead_letter=partial(dead_letter, topics=topics, consumer_group=group),
-            observer=observer,
-            clock=SystemClock(),
-            limit=DeadLetterLimit(consecutive=config.consumer.dead_letter_limit),
-        )
-        await consumer.run(stop)
-
-
-async def _cluster_id(config: Config, stop: asyncio.Event) -> str | None:
-    """The cluster's id, however long Kafka takes to answer; None when told to stop before."""
-    while not stop.is_set():
-        try:
-            async with kafka_topics.admin_client(
-                config.kafka.bootstrap_servers, security=kafka_security(config)
-            ) as admin:
-                return await kafka_topics.cluster_id(admin)
-        except BrokerUnavailable as error:
-            _log.warning("consumer.waiting", reason=str(error))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), START_RETRY_SECONDS)
-    return None

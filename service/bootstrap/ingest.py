@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from service.adapters.kafka_publisher import KafkaPublisher
-from service.bootstrap_dedupe import check_dedupe, dedupe_store
-from service.bootstrap_kafka import kafka_publisher
+from service.bootstrap.dedupe import check_dedupe, dedupe_store
+from service.bootstrap.kafka import kafka_publisher
 from service.clock import SystemClock
 from service.config import Config
 from service.errors import ConfigurationError

@@ -9,7 +9,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from service.adapters.http_probe import HttpUrlProbe
-from service.bootstrap_endpoints import chosen, clients, store_of
+from service.bootstrap.endpoints import chosen, clients, store_of
 from service.clock import SystemClock
 from service.config import Config
 from service.errors import IngestError
