@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from service.adapters.postgres_jobs import PostgresJobStore
 from service.adapters.postgres_undecided import PostgresUndecidedObjects
 from service.bootstrap.ingest import recovery_ingest
+from service.bootstrap.stripe import stripe_reader
 from service.clock import SystemClock
 from service.config import Config
 from service.errors import ConfigurationError, IngestError, JobHeld
@@ -25,8 +26,6 @@ from service.recovery.reconcile import PageReport, Reconciler, Report, is_due
 from service.recovery.sources import Source
 from service.recovery.ties import Ties
 from service.stripe_account.api_keys import KeyedEndpoints, event_keys, stripe_keys
-from service.stripe_account.client import StripeApiReader
-from service.stripe_account.observer import StripeCounts
 from service.telemetry.metrics import RecoveryMetrics
 from service.telemetry.traces import traced
 
@@ -99,13 +98,7 @@ async def _sources(config: Config, keys: Sequence[KeyedEndpoints]) -> AsyncItera
         for keyed in keys:
             if all(endpoint.connect for endpoint in keyed.endpoints):
                 continue  # an account's lists do not have what happens in the accounts connected to it
-            reader = StripeApiReader(
-                keyed.key,
-                api_base=config.stripe.api_base,
-                requests_per_second=config.stripe.requests_per_second,
-                clock=SystemClock(),
-                observer=StripeCounts(),
-            )
+            reader = stripe_reader(config, keyed.key)
             stack.push_async_callback(reader.close)
             found.append(Source(_name(keyed), keyed.mode == "live", reader, keyed.endpoints))
         yield found

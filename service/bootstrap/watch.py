@@ -10,14 +10,13 @@ from prometheus_client import CollectorRegistry
 
 from service.adapters.http_probe import HttpUrlProbe
 from service.bootstrap.endpoints import chosen, clients, store_of
+from service.bootstrap.stripe import stripe_reader
 from service.clock import SystemClock
 from service.config import Config
 from service.errors import IngestError
 from service.stripe_account.api_keys import event_keys
-from service.stripe_account.client import StripeApiReader
 from service.stripe_account.endpoint_look import Failure, Looked, Looking, ReadEvents, SeenAccount
 from service.stripe_account.endpoint_problems import EndpointProblem, EndpointStatus
-from service.stripe_account.observer import StripeCounts
 from service.telemetry.metrics import EndpointMetrics
 from service.telemetry.traces import traced
 
@@ -41,13 +40,7 @@ async def looking(config: Config) -> AsyncIterator[Looking]:
         opened = await stack.enter_async_context(clients(config, accounts))
         events = []
         for keyed in event_keys(config):
-            reader = StripeApiReader(
-                keyed.key,
-                api_base=config.stripe.api_base,
-                requests_per_second=config.stripe.requests_per_second,
-                clock=SystemClock(),
-                observer=StripeCounts(),
-            )
+            reader = stripe_reader(config, keyed.key)
             stack.push_async_callback(reader.close)
             events.append(ReadEvents(keyed.mode, tuple(each.name for each in keyed.endpoints), reader))
         seen = [SeenAccount(account.mode, account.names, endpoints) for account, endpoints in opened]
