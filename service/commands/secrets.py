@@ -32,6 +32,7 @@ from service.stripe_account.api_keys import stripe_keys
 Kind: TypeAlias = Literal["signing-secret", "api-key"]
 KINDS: Final = ("signing-secret", "api-key")
 EVERYTHING: Final = "everything"
+_DAY: Final = len("2026-11-21")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,10 @@ def secrets_list(given: Config, as_json: bool) -> None:
         click.echo(json.dumps([asdict(each) for each in found]))
     elif found:
         table = Table("endpoint", "kind", "fingerprint", "from", "added", "at Stripe", box=None, header_style="bold")
+        for column in table.columns:
+            column.overflow = "fold"  # names and ids are there to be copied
         for each in found:
-            added, at_stripe = each.added_at or "-", each.webhook_endpoint_id or "-"
+            added, at_stripe = (each.added_at or "-")[:_DAY], each.webhook_endpoint_id or "-"
             row = (each.endpoint, each.kind, each.fingerprint, each.where(), added, at_stripe)
             table.add_row(*map(Text, row))
         new_console().print(table)
