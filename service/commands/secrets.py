@@ -11,10 +11,11 @@ from typing import Final, Literal, TypeAlias
 
 import click
 import msgspec
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.commands.options import new_console, with_given_config
+from service.commands.options import with_given_config
 from service.commands.secret_input import asked_for
 from service.config import Config, EndpointConfig
 from service.credentials.book import (
@@ -33,6 +34,7 @@ Kind: TypeAlias = Literal["signing-secret", "api-key"]
 KINDS: Final = ("signing-secret", "api-key")
 EVERYTHING: Final = "everything"
 _DAY: Final = len("2026-11-21")
+_WIDE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +79,12 @@ def secrets_list(given: Config, as_json: bool) -> None:
         click.echo(json.dumps([asdict(each) for each in found]))
     elif found:
         table = Table("endpoint", "kind", "fingerprint", "from", "added", "at Stripe", box=None, header_style="bold")
-        for column in table.columns:
-            column.overflow = "fold"  # names and ids are there to be copied
         for each in found:
             added, at_stripe = (each.added_at or "-")[:_DAY], each.webhook_endpoint_id or "-"
             row = (each.endpoint, each.kind, each.fingerprint, each.where(), added, at_stripe)
             table.add_row(*map(Text, row))
-        new_console().print(table)
+        # Names and ids are there to be copied: a terminal that is too narrow breaks lines, never cells.
+        Console(width=_WIDE).print(table)
     else:
         click.echo("There is none.")
     for name, kept in credentials.endpoints.items():
