@@ -1,6 +1,7 @@
 """Fixtures for everyone: real servers, and what makes a test run honest."""
 
 import secrets
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -21,6 +22,10 @@ from tests.support.stack import (
     make_template,
     running,
 )
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell has what it runs in the background ignore Ctrl-C; commands that are tested would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _SERVER_FIXTURES = ("kafka", "postgres", "redis")
 _UNIT_TESTS = Path(__file__).parent / "unit"
