@@ -38,7 +38,7 @@ LISTS: dict[str, type[stripe.StripeObject]] = {
     "subscriptions": stripe.Subscription,
     "webhook_endpoints": stripe.WebhookEndpoint,
 }
-KINDS = {kind.OBJECT_NAME: kind for kind in LISTS.values()}  # type: ignore[attr-defined] # each of these has one
+KINDS = {vars(kind)["OBJECT_NAME"]: kind for kind in LISTS.values()}
 JsonAnswer = tuple[int, dict[str, str], Any]
 
 

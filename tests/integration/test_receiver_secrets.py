@@ -71,7 +71,7 @@ async def test_what_is_no_url_is_nobodys(url: str) -> None:
 
 
 def test_the_receivers_of_this_machine_tell_at_a_port_each() -> None:
-    given = Config(admin=AdminConfig(host="0.0.0.0", port=9090), receiver=ReceiverConfig(workers=2))  # noqa: S104
+    given = Config(admin=AdminConfig(host="0.0.0.0", port=9090), receiver=ReceiverConfig(workers=2))  # noqa: S104 -- read
 
     assert metrics_urls(given) == ["http://127.0.0.1:9090/metrics", "http://127.0.0.1:9091/metrics"]
     assert metrics_urls(Config(admin=AdminConfig(port=0))) == ()

@@ -14,8 +14,7 @@ from structlog.testing import capture_logs
 from service.receiver.workers import RESTART_SECONDS, Workers
 
 PROGRAM = """
-import signal, structlog, sys, time
-from pathlib import Path
+import signal, structlog, sys
 from service.errors import ConfigurationError
 from service.receiver.workers import Workers
 
@@ -23,14 +22,12 @@ structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 def serve(index):
     if index == 1:
-        while not Path(sys.argv[1]).exists():
-            time.sleep(0.01)
+        open(sys.argv[1]).close()  # a pipe: until somebody writes
         raise ConfigurationError("no")
-    ended = []
-    signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
+    # Held back from here on, so that none comes between two lines.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     print("serves", flush=True)
-    while not ended:
-        signal.pause()
+    signal.sigwait({signal.SIGTERM})
     print("drains", flush=True)
     sys.stdin.read()
     print("drained", flush=True)
@@ -59,6 +56,7 @@ async def program(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
 
 async def test_a_configuration_that_one_refuses_ends_it_once_the_others_have_drained(tmp_path: Path) -> None:
     refuses = tmp_path / "refuses"
+    os.mkfifo(refuses)
     async with program(str(refuses)) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -68,7 +66,7 @@ async def test_a_configuration_that_one_refuses_ends_it_once_the_others_have_dra
             return (await asyncio.wait_for(process.stdout.readline(), 20)).decode().strip()
 
         assert await says() == "serves"
-        await asyncio.to_thread(refuses.touch)
+        await asyncio.wait_for(asyncio.to_thread(refuses.write_bytes, b""), 20)
         assert await says() == "drains"
         process.stdin.close()
         assert [await says(), await says()] == ["drained", "raises"]

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from service.adapters.memory_webhook_endpoints import MemoryWebhookEndpoints, MemoryWebhookEndpointsClient
 from service.config import Config, EndpointConfig, ReceiverConfig
@@ -58,9 +59,13 @@ class MemoryCredentials:
             self.is_held = False
 
 
-def endpoint(name: str = "shop", **settings: object) -> EndpointConfig:
-    given = {"mode": "test", "events": ("charge.succeeded", "charge.refunded"), "api_key": API_KEY} | settings
-    return EndpointConfig(name=name, **given)  # type: ignore[arg-type]
+def endpoint(name: str = "shop", **settings: Any) -> EndpointConfig:
+    given: dict[str, Any] = {
+        "mode": "test",
+        "events": ("charge.succeeded", "charge.refunded"),
+        "api_key": API_KEY,
+    } | settings
+    return EndpointConfig(name=name, **given)
 
 
 def config(*endpoints: EndpointConfig) -> Config:
