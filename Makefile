@@ -67,12 +67,12 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 	--no-emit-index-url --no-emit-find-links pyproject.toml
 
 lock: setup ## Write the lock files anew (UPGRADE=--upgrade takes the newest versions)
-	$(COMPILE) $(UPGRADE) --extra redis --output-file requirements.txt
+	$(COMPILE) $(UPGRADE) --extra redis --extra otel --output-file requirements.txt
 	$(COMPILE) $(UPGRADE) --all-extras --output-file requirements-dev.txt
 
 lock-check: setup
 	@for file in requirements.txt requirements-dev.txt; do cp $$file $(VENV)/$$file; done
-	@$(COMPILE) --extra redis --output-file $(VENV)/requirements.txt
+	@$(COMPILE) --extra redis --extra otel --output-file $(VENV)/requirements.txt
 	@$(COMPILE) --all-extras --output-file $(VENV)/requirements-dev.txt
 	@for file in requirements.txt requirements-dev.txt; do \
 		sed '/^ *#/d' $$file | cmp -s - <(sed '/^ *#/d' $(VENV)/$$file) \

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_origin, get_type_hints
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -29,6 +29,7 @@ ENVIRONMENT_PREFIX: Final = "STRIPE_INGEST__"
 _TOPIC_PREFIX: Final = f"{ENVIRONMENT_PREFIX}KAFKA__TOPIC_PREFIX"
 DEFAULT_FILE: Final = "stripe-ingest.toml"
 SECRET_FILE_BYTES_MAX: Final = 64 * 1024
+ADMIN_TOKEN_LENGTH_MIN: Final = 20
 
 STRIPE_WEBHOOK_IPS: Final = (
     "3.18.12.63", "3.69.109.8", "3.120.168.93", "3.130.192.231", "13.235.14.237", "13.235.122.149",
@@ -66,10 +67,14 @@ class ReceiverConfig(_Section, frozen=True, kw_only=True):
 
 
 class AdminConfig(_Section, frozen=True, kw_only=True):
-    """`[admin]`: metrics and probes; never on the public listener."""
+    """`[admin]`: metrics, probes and the operator's page; never on the public listener."""
 
     host: str = "127.0.0.1"
     port: Port = 9090
+    token: Secret | None = None
+    """What somebody signs in with who is not on this machine, or wants to replay; without it nobody can."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names that the page is asked by, besides this machine's own: any other is somebody's who points a name at us."""
 
 
 class KafkaSecurityConfig(_Section, frozen=True, kw_only=True):
@@ -150,6 +155,19 @@ class ReconcileConfig(_Section, frozen=True, kw_only=True):
     grace_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 900
 
 
+class EventLogConfig(_Section, frozen=True, kw_only=True):
+    """`[event_log]`: what came, when, and what became of it, for the operator's page; in the database, best effort."""
+
+    retention_days: Annotated[int, Meta(ge=0, le=400)] = 7  # 0: none is kept
+
+
+class TracingConfig(_Section, frozen=True, kw_only=True):
+    """`[tracing]`: OpenTelemetry spans, sent by OTLP over HTTP. Needs the extra `otel`."""
+
+    otlp_endpoint: str | None = None
+    sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 1.0
+
+
 class LoggingConfig(_Section, frozen=True, kw_only=True):
     """`[logging]`: JSON lines, or readable ones; `auto` is readable on a terminal."""
 
@@ -200,6 +218,8 @@ class Config(_Section, frozen=True, kw_only=True):
     stripe: StripeConfig = StripeConfig()
     reconcile: ReconcileConfig = ReconcileConfig()
     secrets: SecretsConfig = SecretsConfig()
+    event_log: EventLogConfig = EventLogConfig()
+    tracing: TracingConfig = TracingConfig()
     logging: LoggingConfig = LoggingConfig()
     endpoints: tuple[EndpointConfig, ...] = ()
 
@@ -388,6 +408,7 @@ def _apply_single_endpoint(tree: dict[str, Any], environment: Mapping[str, str])
 def _read_secret_files(tree: dict[str, Any]) -> None:
     endpoints, kafka = tree.get("endpoints"), tree.get("kafka")
     tables = [
+        ("admin", tree.get("admin"), "token", False),
         ("database", tree.get("database"), "url", False),
         ("dedupe", tree.get("dedupe"), "url", False),
         ("kafka", kafka, "redact_key", False),
@@ -465,9 +486,22 @@ def _check(config: Config) -> None:
     _check_api_base(config.stripe.api_base)
     if config.reconcile.lookback_hours * 3600 <= config.reconcile.grace_seconds:
         raise ConfigurationError("reconcile.lookback_hours: must be longer than reconcile.grace_seconds")
+    _check_admin(config.admin)
+    if config.tracing.otlp_endpoint is not None:
+        _check_base_url("tracing.otlp_endpoint", config.tracing.otlp_endpoint)
     if config.secrets.key is not None and config.secrets.store is None:
         raise ConfigurationError("secrets.store: is needed beside secrets.key: the file that it encrypts")
     _check_endpoints(config.endpoints)
+
+
+def _check_admin(admin: AdminConfig) -> None:
+    if admin.token is not None and len(admin.token.value) < ADMIN_TOKEN_LENGTH_MIN:
+        raise ConfigurationError(
+            f"admin.token: must have at least {ADMIN_TOKEN_LENGTH_MIN} characters; `openssl rand -hex 32` writes one"
+        )
+    for name in admin.allowed_hosts:
+        if not re.fullmatch(r"[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]", name):
+            raise ConfigurationError("admin.allowed_hosts: names or addresses only, without scheme, port and path")
 
 
 def _check_url(key: str, url: Secret | None, schemes: tuple[str, ...]) -> None:
@@ -483,14 +517,19 @@ def _check_url(key: str, url: Secret | None, schemes: tuple[str, ...]) -> None:
         raise ConfigurationError(f"{key}: is no URL; percent-encode what is special in user and password") from None
 
 
-def _check_api_base(base: str) -> None:
+def _check_base_url(key: str, base: str) -> SplitResult:
     try:
         parts = urlsplit(base)
         _ = parts.port
     except ValueError:
-        raise ConfigurationError("stripe.api_base: is no URL") from None
+        raise ConfigurationError(f"{key}: is no URL") from None
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise ConfigurationError("stripe.api_base: must be https://host, with a port and a path at most")
+        raise ConfigurationError(f"{key}: must be https://host, with a port and a path at most")
+    return parts
+
+
+def _check_api_base(base: str) -> None:
+    parts = _check_base_url("stripe.api_base", base)
     if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
         # Every request carries the API key.
         raise ConfigurationError("stripe.api_base: must begin with https:// unless it is on this machine")

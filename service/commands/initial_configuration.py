@@ -18,7 +18,10 @@ INITIAL_CONFIGURATION: Final = """\
 
 [admin]
 # host = "127.0.0.1"
-# port = 9090                       # /metrics, /livez, /readyz; never the public port
+# port = 9090                       # /metrics, /livez, /readyz and the operator's page; never the public port
+# token_file = "/run/secrets/admin-token"       # to sign in with (`openssl rand -hex 32`): for the page's data from
+#                                   # elsewhere than this machine, and for replaying from it
+# allowed_hosts = ["ingest.internal.example.com"]   # names that the page is asked by, besides localhost
 
 [kafka]
 bootstrap_servers = "127.0.0.1:9092"
@@ -61,6 +64,13 @@ url_file = "/run/secrets/database-url"      # postgresql://user:password@host:54
 [secrets]
 # store = "/var/lib/stripe-ingest/secrets.json" # signing secrets and API keys that are not in this file; 0600
 # key_file = "/run/secrets/store-key"           # encrypts the store: `stripe-ingest secrets key`; older keys below it
+
+[event_log]
+# retention_days = 7                # what came and what became of it, for the operator's page; 0: nothing is kept
+
+[tracing]
+# otlp_endpoint = "http://127.0.0.1:4318"       # OpenTelemetry spans: pip install "stripe-ingest[otel]"
+# sample_ratio = 1.0
 
 [[endpoints]]
 name = "shop"                       # => POST /webhooks/shop

@@ -27,6 +27,7 @@ from service.simulator.playing import play_shop
 
 CONFIG_FILE: Final = "stripe-ingest.toml"
 SECRET_FILE: Final = "webhook-secret"  # noqa: S105 -- a file's name
+TOKEN_FILE: Final = "admin-token"  # noqa: S105 -- a file's name
 CATCH_UP_SECONDS: Final = 60.0
 CONCURRENCY: Final = 8
 
@@ -109,7 +110,9 @@ class Up:
                 workers=1,  # the admin ports of more would be the consumers'
                 allow_ips=_with_loopback(given.receiver.allow_ips),
             ),
-            admin=replace(given.admin, host=admin_host, port=int(admin_port)),
+            admin=replace(
+                given.admin, host=admin_host, port=int(admin_port), token=self._own(TOKEN_FILE), allowed_hosts=()
+            ),
             kafka=replace(
                 given.kafka,
                 bootstrap_servers=stack.bootstrap_servers,
@@ -122,6 +125,7 @@ class Up:
             # Asked for, a command here reads the account all the same; a local stack does not by itself.
             reconcile=replace(given.reconcile, interval_seconds=0),
             stripe=replace(given.stripe, watch_interval_seconds=0),
+            tracing=replace(given.tracing, otlp_endpoint=None),
             secrets=replace(given.secrets, store=str(Path(given.secrets.store).absolute()))
             if given.secrets.store
             else given.secrets,
@@ -131,10 +135,14 @@ class Up:
     def _endpoints(self) -> tuple[EndpointConfig, ...]:
         if self.given.endpoints:
             return self.given.endpoints
-        path = self.options.data_dir / SECRET_FILE
+        return (EndpointConfig(name="stripe", mode="any", secrets=(self._own(SECRET_FILE, "whsec_"),)),)
+
+    def _own(self, file: str, prefix: str = "") -> Secret:
+        """A secret of this data folder's own, made where there is none yet."""
+        path = self.options.data_dir / file
         if not path.exists():
-            _write_private(path, f"whsec_{secrets.token_hex(24)}\n")
-        return (EndpointConfig(name="stripe", mode="any", secrets=(Secret(path.read_text("utf-8").strip()),)),)
+            _write_private(path, f"{prefix}{secrets.token_hex(24)}\n")
+        return Secret(path.read_text("utf-8").strip())
 
 
 def _with_loopback(allow_ips: str | tuple[str, ...]) -> str | tuple[str, ...]:

@@ -38,6 +38,8 @@ public_url = "https://hooks.example.com"
 [admin]
 host = "10.1.1.1"
 port = 90
+token = "production-token-0123456789"
+allowed_hosts = ["ingest.production.invalid"]
 
 [kafka]
 bootstrap_servers = "production.invalid:9092"
@@ -63,6 +65,13 @@ on_error = "refuse"
 
 [consumer]
 dead_letter_limit = 7
+
+[event_log]
+retention_days = 3
+
+[tracing]
+otlp_endpoint = "http://collector.production.invalid:4318"
+sample_ratio = 0.5
 
 [stripe]
 api_base = "https://stripe.example.com"
@@ -140,6 +149,7 @@ def test_all_but_addresses_is_as_it_was_given(tmp_path: Path) -> None:
 
     assert differences(plain(given), plain(found)) == {
         "receiver.host", "receiver.port", "receiver.workers", "receiver.allow_ips", "admin.host", "admin.port",
+        "admin.token", "admin.allowed_hosts", "tracing.otlp_endpoint",
         "kafka.bootstrap_servers", "kafka.replication_factor", "kafka.min_insync_replicas", "kafka.security.protocol",
         "kafka.security.username", "kafka.security.password", "dedupe.url", "database.url",
         "reconcile.interval_seconds", "stripe.watch_interval_seconds",
