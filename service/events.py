@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 from service.contract import Event
 
@@ -228,6 +228,8 @@ class ClaimState(StrEnum):
 class Accepted:
     """Published and acknowledged."""
 
+    tag: ClassVar[str] = "accepted"
+
     event_id: str
     position: Position
 
@@ -236,12 +238,16 @@ class Accepted:
 class Duplicate:
     """Acknowledged before."""
 
+    tag: ClassVar[str] = "duplicate"
+
     event_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
     """Safe on the quarantine topic."""
+
+    tag: ClassVar[str] = "quarantined"
 
     event_id: str | None
     reason: QuarantineReason
@@ -250,5 +256,40 @@ class Quarantined:
 
 
 IngestOutcome: TypeAlias = Accepted | Duplicate | Quarantined
+"""What became of a body; each has a tag beside those of the errors."""
+
+
+class Arrival(NamedTuple):
+    """One time that a body of Stripe's came: a row of the event log, whose columns these are.
+
+    A tuple, since it is made for every delivery and handed to the driver as it is. Nothing personal is in it: ids and
+    tags, none of which a redaction may touch.
+    """
+
+    received_at: datetime
+    ingest_source: IngestSource
+    endpoint: str
+    outcome: str
+    """The tag of an outcome or of an error."""
+    event_id: str | None
+    event_type: str | None
+    account: str | None
+    livemode: bool | None
+    object_type: str | None
+    object_id: str | None
+    customer_id: str | None
+    created_at: datetime | None
+    api_version: str | None
+    signed_at: datetime | None
+    secret: str | None
+    """The fingerprint of the one it was signed with."""
+    topic: str | None
+    partition: int | None
+    record_offset: int | None
+    dedupe: DedupeMark | None
+    reason: str | None
+    """Why it was quarantined, or was to be."""
+    trace_id: str
+
 
 Offsets: TypeAlias = Mapping[Partition, int]

@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from service.credentials.book import Credentials, WebhookEndpointParams
 from service.events import (
+    Arrival,
     ClaimKey,
     ClaimState,
     ConsumedEvent,
@@ -88,6 +89,14 @@ class DedupeStore(Protocol):
         ...
 
 
+class EventLog(Protocol):
+    """Remembers what came, for people who ask. Best effort: nothing that happens to it is a delivery's concern."""
+
+    def note(self, arrival: Arrival) -> None:
+        """Have it written soon, or dropped and counted. Takes no time, and never raises."""
+        ...
+
+
 class RecordSource(Protocol):
     """The records of a consumer group's assigned partitions, positioned by the caller.
 
@@ -122,8 +131,11 @@ class RecordSource(Protocol):
         """Tell Kafka how far the group is. Best effort and bounded: a failure is counted, never raised."""
         ...
 
-    async def lag(self) -> Mapping[Partition, int]:
-        """Records between our position and the end, by assigned and positioned partition."""
+    async def ends(self) -> Offsets:
+        """The offset after the last record, of every assigned partition's log, positioned or not.
+
+        Raises `BrokerUnavailable`.
+        """
         ...
 
     async def close(self) -> None:
@@ -177,6 +189,8 @@ class Applied:
     already_applied: int
     refolded: int
     undecided: int
+    new_events: Collection[str] = field(default=frozenset(), compare=False)
+    """The ids of those that are new."""
 
 
 class ProjectionStore(Protocol):
@@ -386,6 +400,115 @@ class RebuildStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class LoggedArrival:
+    """A row of the event log. Ids grow with the time of writing, which is nearly that of coming."""
+
+    arrival_id: int
+    arrival: Arrival
+
+
+@dataclass(frozen=True, slots=True)
+class NamedRow:
+    """A row of a public table, by its id, and how it stands, where rows of its table say such a thing."""
+
+    table: str
+    id: str
+    status: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerLine:
+    """What a ledger has of one event and one object; `data` and `previous` as they stand there."""
+
+    account: str
+    livemode: bool
+    object_type: str
+    object_id: str
+    """Stripe's own, also where the ledger has something before it."""
+    event_id: str
+    event_type: str
+    created_at: datetime
+    applied_at: datetime
+    no_op: bool
+    data: Mapping[str, Any] = field(repr=False)
+    previous: Mapping[str, Any] | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EventEffect:
+    """What an event has done in one projection to one object, and the rows that the object belongs to."""
+
+    projection: str
+    line: LedgerLine
+    rows: Sequence[NamedRow]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundObject:
+    """An object, and what is known of it.
+
+    `kind` says what its `row` is of: `payment` also where the id is that of a charge, a session or a dispute. `lines`
+    are the newest of the object, or of all objects of its payment; `cut` is whether there are more of anything.
+    """
+
+    kind: str
+    row: Mapping[str, Any] | None = field(repr=False)
+    rows: Sequence[NamedRow]
+    lines: Sequence[LedgerLine]
+    arrivals: Sequence[LoggedArrival]
+    """Of what has no ledger: a customer, and whatever only the event log knows."""
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOffset:
+    """How far a consumer group has come on a partition, by the database."""
+
+    next_offset: int
+    updated_at: datetime
+
+
+class OperatorReader(Protocol):
+    """What the database tells an operator. Nothing is changed, and every answer is bounded in size and in time.
+
+    All calls raise `StoreUnavailable`, and `ConfigurationError` where the database is not as this version needs it.
+    """
+
+    async def arrivals(
+        self, *, of: str | None = None, before: int | None = None, limit: int
+    ) -> Sequence[LoggedArrival]:
+        """The newest arrivals: of all, or of what has this id (an event, an object or a customer).
+
+        `before` is the last of the page before.
+        """
+        ...
+
+    async def arrivals_of_event(self, event_id: str, *, limit: int) -> Sequence[LoggedArrival]:
+        """The arrivals of one event, the first one first."""
+        ...
+
+    async def effects(self, event_id: str, *, limit: int) -> Sequence[EventEffect]:
+        """What an event has done; at most so many in each projection."""
+        ...
+
+    async def whose(self, object_id: str, *, limit: int) -> Sequence[tuple[str, bool]]:
+        """The accounts and modes in which this id is known, in order: most often one."""
+        ...
+
+    async def found(self, key: ObjectKey, *, limit: int) -> FoundObject | None:
+        """The object of this id, with at most so many lines; None where nothing is known of it."""
+        ...
+
+    async def offsets(self, groups: Collection[str]) -> Mapping[tuple[str, Partition], StoredOffset]:
+        """How far the groups have come, by group and partition."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class WebhookEndpoint:
     """A webhook endpoint as Stripe has it. Whether it takes connected accounts' events Stripe does not show."""
 
@@ -459,6 +582,8 @@ class ProbeAnswer:
     """Its beginning; of a redirect nothing."""
     location: str | None = field(default=None, repr=False)
     why: str | None = None
+    certificate_ends: datetime | None = None
+    """When the certificate expires that was shown there, good or not; None where none was."""
 
 
 class UrlProbe(Protocol):

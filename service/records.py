@@ -4,6 +4,7 @@ Everything here is pure: a record's bytes are final before anything touches the 
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -286,6 +287,7 @@ _PROVENANCE: Final = frozenset(
         "original_offset",
     )
 )
+_TRACEPARENT: Final = re.compile(rb"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 REPLAY_GROUP: Final = "replay_group"
 _REPLAY_OF: Final = "replay_of"
 
@@ -322,6 +324,17 @@ def replayed(letter: DeadLetter) -> Record:
         value=letter.record.value or b"",
         headers=(*kept, *((name, value.encode()) for name, value in ours.items())),
     )
+
+
+def header(record: Record | ConsumedRecord, name: str) -> bytes | None:
+    """The first header of this name."""
+    return next((value for each, value in record.headers if each == name), None)
+
+
+def trace_id(record: Record | ConsumedRecord) -> str | None:
+    """The trace that a record is part of; None where it names none, or not as W3C's header does."""
+    found = _TRACEPARENT.match(header(record, "traceparent") or b"")
+    return found[1].decode() if found else None
 
 
 def was_replayed(record: ConsumedRecord) -> bool:

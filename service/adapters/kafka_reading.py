@@ -23,6 +23,9 @@ _FETCH_BYTES: Final = 5 * 1024 * 1024
 """Above any topic's `max.message.bytes`; one partition is read at a time, so no more than a few of these are held."""
 _BATCH_RECORDS: Final = 500
 _POLL_SECONDS: Final = 0.5
+_PARTITIONS_SECONDS: Final = 30.0
+"""For so long a topic's partitions are believed to be what they were: to ask takes a connection of its own, and hardly
+ever are there more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,17 @@ async def reading(
     security = security or KafkaSecurity()
     timing = timing or ReadingTiming()
 
+    known: dict[str, tuple[float, Sequence[Partition]]] = {}
+
     async def partitions_of(topic: str) -> Sequence[Partition]:
+        now = asyncio.get_running_loop().time()
+        asked_at, partitions = known.get(topic, (float("-inf"), ()))
+        if not partitions or now - asked_at >= _PARTITIONS_SECONDS:
+            partitions = await described_partitions(topic)
+            known[topic] = (now, partitions)
+        return partitions
+
+    async def described_partitions(topic: str) -> Sequence[Partition]:
         async with admin_client(bootstrap_servers, security=security, request_timeout_seconds=timing.request) as admin:
             described = await describe_topics(admin, [topic])
         return [Partition(topic, number) for number in range(described[topic].partitions if topic in described else 0)]

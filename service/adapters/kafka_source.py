@@ -71,7 +71,7 @@ class _Poll:
 class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
     """The partitions of this member and their positions; every rebalance forgets the positions."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, now: float) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, now: float, on_assigned: Callable[[], object]) -> None:
         self.partitions: frozenset[TopicPartition] = frozenset()
         self.positions: dict[TopicPartition, _Position] = {}
         self.changed = False
@@ -79,6 +79,7 @@ class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         self.revoked_at: float | None = now
         """Since when a rebalance is going on; None when none is."""
         self._consumer = consumer
+        self._on_assigned = on_assigned
 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002 - all are
         self._replace(frozenset())
@@ -89,6 +90,7 @@ class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         self.revoked_at = None
         # Or they would be fetched from wherever the group's committed offset says.
         self._consumer.pause(*assigned)
+        self._on_assigned()
 
     def _replace(self, partitions: frozenset[TopicPartition]) -> None:
         self.partitions = partitions
@@ -116,7 +118,8 @@ class _Member:
 class KafkaRecordSource:
     """The `RecordSource` port on a consumer group.
 
-    `on_commit_failed` is told the kind of each failure to commit, `on_recreated` why a consumer was replaced.
+    `on_commit_failed` is told the kind of each failure to commit, `on_recreated` why a consumer was replaced, and
+    `on_rebalanced` each time that the group has given us partitions, or none.
     """
 
     def __init__(
@@ -130,6 +133,7 @@ class KafkaRecordSource:
         timing: SourceTiming | None = None,
         on_commit_failed: Callable[[str], object] = lambda _: None,
         on_recreated: Callable[[Recreation], object] = lambda _: None,
+        on_rebalanced: Callable[[], object] = lambda: None,
     ) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._group = group
@@ -139,6 +143,7 @@ class KafkaRecordSource:
         self._timing = timing or SourceTiming()
         self._on_commit_failed = on_commit_failed
         self._on_recreated = on_recreated
+        self._on_rebalanced = on_rebalanced
         self._member: _Member | None = None
         self._waited = 0.0
 
@@ -233,19 +238,19 @@ class KafkaRecordSource:
         except (KafkaError, TimeoutError) as error:
             self._on_commit_failed(type(error).__name__)
 
-    async def lag(self) -> Mapping[Partition, int]:
-        """See `RecordSource.lag`. Raises `BrokerUnavailable`."""
-        positions = self._next_offsets()
-        if not positions:
+    async def ends(self) -> Offsets:
+        """See `RecordSource.ends`. Raises `BrokerUnavailable`."""
+        assigned = list(self._member.assignment.partitions) if self._member is not None else []
+        if not assigned:
             return {}
-        ends = await self._ask(lambda consumer: consumer.end_offsets(list(positions)))
-        return {partition_of(tp): max(0, ends[tp] - offset) for tp, offset in positions.items()}
+        ends = await self._ask(lambda consumer: consumer.end_offsets(assigned))
+        return {partition_of(tp): ends[tp] for tp in assigned}
 
     async def _open(self) -> _Member:
         if self._member is None:
             consumer = self._new_consumer(group=self._group)
             await self._connect(consumer)
-            assignment = _Assignment(consumer, asyncio.get_running_loop().time())
+            assignment = _Assignment(consumer, asyncio.get_running_loop().time(), self._on_rebalanced)
             # Subscribed only now: with a subscription the consumer's start would wait for the group without an end.
             consumer.subscribe(topics=sorted(self._topics), listener=assignment)
             self._member = _Member(consumer, assignment)

@@ -289,10 +289,10 @@ class MemoryRecordSource:
             return
         self._kafka.committed[self.group].update({p: o for p, o in offsets.items() if p in self._assigned})
 
-    async def lag(self) -> Mapping[Partition, int]:
-        """See `RecordSource.lag`."""
+    async def ends(self) -> Offsets:
+        """See `RecordSource.ends`."""
         self._require_broker()
-        return {p: max(0, self._kafka.log(p).end - offset) for p, offset in self._positions.items()}
+        return {partition: self._kafka.log(partition).end for partition in self._assigned}
 
     async def close(self) -> None:
         """See `RecordSource.close`."""

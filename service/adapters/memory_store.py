@@ -113,6 +113,7 @@ class MemoryProjectionStore:
             already_applied=len(events - applied),
             refolded=refolded,
             undecided=max(0, _undecided(database.states, new) - undecided_before),
+            new_events=frozenset(event_id for _, _, event_id in applied),
         )
 
     def _fold(self, new: Observed) -> int:

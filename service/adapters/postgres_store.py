@@ -170,6 +170,7 @@ class PostgresProjectionStore(ProjectionTables):
             already_applied=len(events - applied),
             refolded=refolded,
             undecided=max(0, _undecided(folded.values()) - _undecided(states[k] for k in folded if k in states)),
+            new_events=frozenset(event_id for _, _, event_id in applied),
         )
 
     async def _move_offsets(self, connection: Connection, batch: Batch) -> None:

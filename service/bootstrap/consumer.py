@@ -11,15 +11,19 @@ from service.adapters import kafka_topics
 from service.adapters.kafka_source import KafkaRecordSource
 from service.adapters.postgres_store import PostgresProjectionStore
 from service.admin import build_admin, serve_admin
+from service.bootstrap.certificates import show_kafka_certificates
 from service.bootstrap.kafka import kafka_publisher, kafka_security
+from service.bootstrap.tracing import tracing
 from service.clock import SystemClock
 from service.config import Config
 from service.consumer.dead_letter import DeadLetterLimit
 from service.consumer.loop import Consumer
+from service.consumer.spans import BatchSpans
 from service.errors import BrokerUnavailable
 from service.projections import PROJECTIONS
 from service.records import Topics, dead_letter, decode_for
 from service.stopping import stop_signals
+from service.telemetry.loop_lag import measure_loop_lag
 from service.telemetry.metrics import ConsumerMetrics, PublisherMetrics, registry
 from service.telemetry.observers import ConsumerMetricsObserver
 
@@ -44,13 +48,17 @@ async def run_consumer(config: Config, name: str, stop: asyncio.Event) -> None:
     metrics_registry = registry()
     observer = ConsumerMetricsObserver(name, ConsumerMetrics(metrics_registry))
     async with AsyncExitStack() as stack:
+        traces = await stack.enter_async_context(tracing(config))
         admin = await serve_admin(
             build_admin(metrics_registry, observer.not_ready), config.admin.host, config.admin.port
         )
         stack.push_async_callback(admin.cleanup)
         publisher = kafka_publisher(config, PublisherMetrics(metrics_registry), topics=(topics.dead_letter,))
+        show_kafka_certificates(config, metrics_registry)
         await publisher.start()
         stack.push_async_callback(publisher.close)
+        lag = asyncio.create_task(measure_loop_lag(metrics_registry.loop_lag), name="loop lag")
+        stack.callback(lag.cancel)
         cluster_id = await _cluster_id(config, stop)
         if cluster_id is None:
             return
@@ -63,6 +71,7 @@ async def run_consumer(config: Config, name: str, stop: asyncio.Event) -> None:
             topics=[topics.of(category) for category in projection.categories],
             group=group,
             security=kafka_security(config),
+            on_rebalanced=observer.rebalanced,
         )
         await source.start()
         stack.push_async_callback(source.close)
@@ -76,6 +85,7 @@ async def run_consumer(config: Config, name: str, stop: asyncio.Event) -> None:
             observer=observer,
             clock=SystemClock(),
             limit=DeadLetterLimit(consecutive=config.consumer.dead_letter_limit),
+            spans=BatchSpans(traces, group),
         )
         await consumer.run(stop)
 

@@ -9,14 +9,16 @@ import msgspec
 
 from service.adapters.kafka_publisher import KafkaPublisher
 from service.bootstrap.dedupe import check_dedupe, dedupe_store
+from service.bootstrap.event_log import event_log
 from service.bootstrap.kafka import kafka_publisher
+from service.bootstrap.tracing import check_tracing, tracing
 from service.clock import SystemClock
 from service.config import Config
 from service.errors import ConfigurationError
 from service.receiver.dedupe import Deduplicator
 from service.receiver.ingest import Ingest
 from service.records import Topics, quarantine_bytes_min
-from service.telemetry.metrics import PublisherMetrics, ReceiverMetrics, registry
+from service.telemetry.metrics import EventLogMetrics, PublisherMetrics, ReceiverMetrics, registry
 from service.telemetry.observers import DedupeMetricsObserver, MeteredPublisher
 
 RECOVERY_DEDUPE_TIMEOUT_SECONDS: Final = 2.0
@@ -25,13 +27,20 @@ RECOVERY_DEDUPE_TIMEOUT_SECONDS: Final = 2.0
 
 @asynccontextmanager
 async def composed_ingest(
-    config: Config, metrics: ReceiverMetrics, publisher_metrics: PublisherMetrics
+    config: Config,
+    metrics: ReceiverMetrics,
+    publisher_metrics: PublisherMetrics,
+    event_log_metrics: EventLogMetrics,
 ) -> AsyncIterator[tuple[Ingest, KafkaPublisher]]:
     """The spine with what it needs, and its publisher for who wants to know how that one is."""
     check_dedupe(config)  # what is missing is said before anything is dialled
+    check_tracing(config)
     redaction = config.redaction()
     topics = Topics(config.kafka.topic_prefix)
     async with AsyncExitStack() as stack:
+        # First of all, so that they end last: what the others do at their end is told of as well.
+        traces = await stack.enter_async_context(tracing(config))
+        log = await stack.enter_async_context(event_log(config, event_log_metrics))
         publisher = kafka_publisher(
             config,
             publisher_metrics,
@@ -56,6 +65,8 @@ async def composed_ingest(
             include_raw=config.kafka.include_raw,
             tolerance_seconds=config.receiver.tolerance_seconds,
             redaction=redaction,
+            event_log=log,
+            tracing=traces,
         )
         yield ingest, publisher
 
@@ -78,5 +89,6 @@ async def recovery_ingest(config: Config) -> AsyncIterator[Ingest]:
         msgspec.structs.replace(config, dedupe=patient),
         ReceiverMetrics(metrics_registry),
         PublisherMetrics(metrics_registry),
+        EventLogMetrics(metrics_registry),
     ) as (ingest, _):
         yield ingest

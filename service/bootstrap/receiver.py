@@ -9,23 +9,25 @@ from typing import Any, Final, TypeAlias
 import msgspec
 import structlog
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from service.admin import build_admin, cannot_listen, serve_admin
+from service.bootstrap.certificates import show_kafka_certificates
 from service.bootstrap.ingest import composed_ingest
+from service.bootstrap.page import operator_page
 from service.config import Config, allowed_networks
 from service.hangup import hangups
 from service.receiver.accepting import accepting, connections_max
 from service.receiver.http import RUNNER_OPTIONS, Limits, Receiver, build_app
 from service.receiver.reloading import Load, Reloading, Trigger, warn_of_missing_secrets
 from service.stopping import stop_signals
-from service.telemetry.metrics import PublisherMetrics, ReceiverMetrics, registry
+from service.telemetry.loop_lag import measure_loop_lag
+from service.telemetry.metrics import EventLogMetrics, ProcessRegistry, PublisherMetrics, ReceiverMetrics, registry
 
 BACKLOG: Final = 1024
 OPEN_FILES_UNBOUNDED: Final = 10_240
 """Taken where there is no hard limit: a kernel has a bound of its own, and refuses more than that."""
 
-Companion: TypeAlias = Callable[[Callable[[], Config], CollectorRegistry], Coroutine[Any, Any, None]]
+Companion: TypeAlias = Callable[[Callable[[], Config], ProcessRegistry], Coroutine[Any, Any, None]]
 """What runs in a receiver's process beside it, with metrics on the receiver's admin side.
 
 It asks for the configuration whenever it needs it: endpoints, and what is theirs, change while it runs.
@@ -69,8 +71,9 @@ async def receiver(
     metrics = ReceiverMetrics(metrics_registry)
     async with AsyncExitStack() as stack:
         ingest, publisher = await stack.enter_async_context(
-            composed_ingest(config, metrics, PublisherMetrics(metrics_registry))
+            composed_ingest(config, metrics, PublisherMetrics(metrics_registry), EventLogMetrics(metrics_registry))
         )
+        show_kafka_certificates(config, metrics_registry)
         public = Receiver(
             endpoints={endpoint.path: endpoint for endpoint in endpoints},
             ingest=ingest,
@@ -87,14 +90,18 @@ async def receiver(
             found = ["shutting down"] if public.draining else []
             return found + ([publisher.problem] if publisher.problem else [])
 
-        admin = await serve_admin(build_admin(metrics_registry, problems), config.admin.host, config.admin.port)
-        stack.push_async_callback(admin.cleanup)
         reloading = Reloading(config, load or (lambda: config), public.serve, metrics)
+        page = await stack.enter_async_context(
+            operator_page(reloading.current, metrics_registry, lambda: tuple(public.endpoints.values()), problems)
+        )
+        admin = await serve_admin(build_admin(metrics_registry, problems, page), config.admin.host, config.admin.port)
+        stack.push_async_callback(admin.cleanup)
         warn_of_missing_secrets(endpoints)
         if load is not None:
             # What it was started with may be old by now: Kafka has kept it waiting, or it succeeds another worker.
             await reloading.reload(Trigger.START)
         tasks = [asyncio.create_task(each(reloading.current, metrics_registry), name="beside") for each in beside]
+        tasks.append(asyncio.create_task(measure_loop_lag(metrics_registry.loop_lag), name="loop lag"))
         if load is not None:
             tasks.append(asyncio.create_task(reloading.run(asked or asyncio.Event()), name="reloading"))
         stack.push_async_callback(_end, tasks, config.receiver.shutdown_timeout_seconds)

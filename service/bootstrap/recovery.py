@@ -26,14 +26,12 @@ from service.recovery.reconcile import PageReport, Reconciler, Report, is_due
 from service.recovery.sources import Source
 from service.recovery.ties import Ties
 from service.stripe_account.api_keys import KeyedEndpoints, event_keys, stripe_keys
+from service.telemetry.catalogue import UNLISTED
 from service.telemetry.metrics import RecoveryMetrics
 from service.telemetry.traces import traced
 
 OVERLAP: Final = timedelta(hours=1)
 """How much of what was reconciled is looked at again: Stripe may list an event late."""
-
-UNLISTED: Final = "other"
-"""The label of event types that this version does not know."""
 
 ONLY_CONNECTED: Final = (
     "endpoints: those with an api_key are all for connected accounts (connect = true), whose events and objects are not"
@@ -163,6 +161,8 @@ class Rounds:
         """Reconcile each account that it is time for, then settle ties. No failure of one is in the way of another."""
         if not event_keys(config):
             return
+        for event_type in {each for endpoint in config.endpoints for each in endpoint.events} & CATALOGUE:
+            self._metrics.missed.labels(event_type)  # 0: the first that is missed must be seen to be one more
         async with _job_store(config) as jobs, event_sources(config) as sources:
             done = [await self._reconcile(config, source, jobs) for source in sources]
         if any(done):

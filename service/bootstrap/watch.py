@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Final
 
 import structlog
-from prometheus_client import CollectorRegistry
+from prometheus_client import Gauge
 
 from service.adapters.http_probe import HttpUrlProbe
 from service.bootstrap.endpoints import chosen, clients, store_of
@@ -17,7 +17,7 @@ from service.errors import IngestError
 from service.stripe_account.api_keys import event_keys
 from service.stripe_account.endpoint_look import Failure, Looked, Looking, ReadEvents, SeenAccount
 from service.stripe_account.endpoint_problems import EndpointProblem, EndpointStatus
-from service.telemetry.metrics import EndpointMetrics
+from service.telemetry.metrics import EndpointMetrics, ProcessRegistry
 from service.telemetry.traces import traced
 
 FIRST_LOOK_SECONDS: Final = 15.0
@@ -47,7 +47,7 @@ async def looking(config: Config) -> AsyncIterator[Looking]:
         yield Looking(config, credentials, seen, events, probe, SystemClock())
 
 
-async def keep_watched(current: Callable[[], Config], registry: CollectorRegistry) -> None:
+async def keep_watched(current: Callable[[], Config], registry: ProcessRegistry) -> None:
     """Look at the endpoints at Stripe again and again, until cancelled; where that is switched off, end.
 
     Every replica does this for itself: what it sees is on its own metrics. Each look asks for the configuration.
@@ -61,7 +61,7 @@ async def keep_watched(current: Callable[[], Config], registry: CollectorRegistr
         config = current()
         if watch is None and _with_keys(config):
             # Not before: who has no keys is not to be told that nobody has ever looked.
-            watch = Watch(EndpointMetrics(registry))
+            watch = Watch(EndpointMetrics(registry), registry.certificate_not_after)
         if watch is not None:
             await watch.one(config)
         await asyncio.sleep(seconds)
@@ -70,8 +70,9 @@ async def keep_watched(current: Callable[[], Config], registry: CollectorRegistr
 class Watch:
     """What one process sees of the endpoints, from look to look, in its metrics and its log."""
 
-    def __init__(self, metrics: EndpointMetrics) -> None:
+    def __init__(self, metrics: EndpointMetrics, certificate_not_after: Gauge) -> None:
         self._metrics = metrics
+        self._certificate_not_after = certificate_not_after
         self._known: dict[str, Mapping[EndpointProblem, str]] = {}
         """Name → what is wrong with the endpoint."""
 
@@ -89,6 +90,9 @@ class Watch:
     def _show(self, made: Looking, looked: Looked) -> None:
         for endpoint in looked.status.endpoints:
             self._tell(endpoint)
+        for name, ends in looked.certificates.items():
+            # What could not be seen this time is as it was: an endpoint that cannot be reached expires all the same.
+            self._certificate_not_after.labels(f"endpoint/{name}").set(ends.timestamp())
         failed = {(failure.account, failure.mode) for failure in looked.failures}
         for failure in looked.failures:
             self._failed(failure)
@@ -131,6 +135,7 @@ class Watch:
         for problem in EndpointProblem:
             self._metrics.problem.remove(name, problem.value)
         self._metrics.undelivered.remove(name)
+        self._certificate_not_after.remove(f"endpoint/{name}")
 
 
 def _with_keys(config: Config) -> frozenset[str]:

@@ -3,10 +3,11 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 
 import click
@@ -15,34 +16,15 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from service.bootstrap import ingest as bootstrap_ingest
 from service.bootstrap import kafka as bootstrap_kafka
+from service.bootstrap.redrive import Side, body_step, dead_letter_step, dead_letters, quarantine
 from service.commands.options import Command, new_console, run_async, with_config
 from service.commands.record_json import record_line
 from service.commands.times import Moment
 from service.config import Config
 from service.errors import ConfigurationError
 from service.events import Endpoint
-from service.records import Topics
-from service.recovery.redrive import (
-    WELL,
-    Bodies,
-    Describe,
-    Outcome,
-    Parked,
-    PlanBodies,
-    PlanDeadLetters,
-    Redriven,
-    ReplayBodies,
-    ReplayDeadLetters,
-    Search,
-    Selection,
-    Step,
-    dead_letter_of,
-    quarantined,
-    redrive,
-    search,
-)
+from service.recovery.redrive import WELL, Outcome, Parked, Redriven, Search, Selection, Step, redrive
 from service.stopping import stop_signals
 
 _COLUMNS: Final = ("id", "reason", "from", "place", "event type", "age")
@@ -106,27 +88,6 @@ Stepping: TypeAlias = Callable[[], AbstractAsyncContextManager[Step]]
 """What is done with each record, with all that it needs, inside the block."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Side:
-    """A side topic."""
-
-    topic: str
-    describe: Describe
-
-    @asynccontextmanager
-    async def searching(self, config: Config, selection: Selection) -> AsyncIterator[Search]:
-        async with bootstrap_kafka.record_log(config) as log:
-            yield await search(log, self.topic, self.describe, selection)
-
-
-def _dead_letters(config: Config) -> _Side:
-    return _Side(Topics(config.kafka.topic_prefix).dead_letter, dead_letter_of)
-
-
-def _quarantine(config: Config) -> _Side:
-    return _Side(Topics(config.kafka.topic_prefix).quarantine, quarantined)
-
-
 @click.group("dead-letter")
 def dead_letter_group() -> None:
     """Look at the records that a consumer could not apply, and replay them to it."""
@@ -140,7 +101,7 @@ def dead_letter_list(config: Config, as_json: bool, **chosen: Any) -> None:
 
     Into a pipe, a line each with tabs between: id, reason, consumer group, place, event type, age.
     """
-    run_async(lambda: _list(config, _dead_letters(config), Selection(**chosen), as_json))
+    run_async(lambda: _list(config, dead_letters(config), Selection(**chosen), as_json))
 
 
 @dead_letter_group.command("show")
@@ -151,7 +112,7 @@ def dead_letter_show(config: Config, name: str) -> None:
 
     A line of JSON for each that goes by this ID; exit code 1 where there is none.
     """
-    run_async(lambda: _show(config, _dead_letters(config), name))
+    run_async(lambda: _show(config, dead_letters(config), name))
 
 
 @dead_letter_group.command("replay")
@@ -163,17 +124,8 @@ def dead_letter_replay(config: Config, dry_run: bool, yes: bool, as_json: bool, 
     Start the consumer that can apply them first, or they come back. Harmless when done twice: what a group has applied
     it does not apply again, and other groups pass over what is not for them. Exit code 1 where one was not replayed.
     """
-    readers = bootstrap_kafka.readers(config)
-
-    @asynccontextmanager
-    async def step() -> AsyncIterator[Step]:
-        if dry_run:
-            yield PlanDeadLetters(readers)
-            return
-        async with bootstrap_kafka.replay_publisher(config) as publisher:
-            yield ReplayDeadLetters(readers, publisher)
-
-    _replay(config, _dead_letters(config), Selection(**chosen), step, unasked=yes or dry_run, as_json=as_json)
+    step = partial(dead_letter_step, config, dry_run=dry_run)
+    _replay(config, dead_letters(config), Selection(**chosen), step, unasked=yes or dry_run, as_json=as_json)
 
 
 @click.group("quarantine")
@@ -189,7 +141,7 @@ def quarantine_list(config: Config, as_json: bool, **chosen: Any) -> None:
 
     Into a pipe, a line each with tabs between: id, reason, endpoint, place, event type, age.
     """
-    run_async(lambda: _list(config, _quarantine(config), Selection(**chosen), as_json))
+    run_async(lambda: _list(config, quarantine(config), Selection(**chosen), as_json))
 
 
 @quarantine_group.command("show")
@@ -200,7 +152,7 @@ def quarantine_show(config: Config, name: str) -> None:
 
     A line of JSON for each that goes by this ID; exit code 1 where there is none.
     """
-    run_async(lambda: _show(config, _quarantine(config), name))
+    run_async(lambda: _show(config, quarantine(config), name))
 
 
 @quarantine_group.command("replay")
@@ -220,15 +172,8 @@ def quarantine_replay(
     where one was not replayed.
     """
     endpoints = {endpoint.name: endpoint for endpoint in config.webhook_endpoints()}
-    bodies = Bodies(endpoints, _named(endpoints, endpoint_as), config.sealing())
-    make = PlanBodies if dry_run else ReplayBodies
-
-    @asynccontextmanager
-    async def step() -> AsyncIterator[Step]:
-        async with bootstrap_ingest.recovery_ingest(config) as ingest:
-            yield make(bodies, ingest)
-
-    _replay(config, _quarantine(config), Selection(**chosen), step, unasked=yes or dry_run, as_json=as_json)
+    step = partial(body_step, config, dry_run=dry_run, endpoint_as=_named(endpoints, endpoint_as))
+    _replay(config, quarantine(config), Selection(**chosen), step, unasked=yes or dry_run, as_json=as_json)
 
 
 def _named(endpoints: Mapping[str, Endpoint], name: str | None) -> Endpoint | None:
@@ -237,7 +182,7 @@ def _named(endpoints: Mapping[str, Endpoint], name: str | None) -> Endpoint | No
     return None if name is None else endpoints[name]
 
 
-async def _list(config: Config, side: _Side, selection: Selection, as_json: bool) -> None:
+async def _list(config: Config, side: Side, selection: Selection, as_json: bool) -> None:
     counts: Counter[str] = Counter()
     console = new_console()
     table = Table(*_COLUMNS, box=None, header_style="bold")
@@ -296,7 +241,7 @@ def _as_json(parked: Parked) -> Mapping[str, Any]:
     }
 
 
-async def _show(config: Config, side: _Side, name: str) -> None:
+async def _show(config: Config, side: Side, name: str) -> None:
     sealing = config.sealing()
     count = 0
     async with side.searching(config, Selection(ids=frozenset((name,)))) as found:
@@ -362,7 +307,7 @@ class _Told:
 
 
 def _replay(
-    config: Config, side: _Side, selection: Selection, stepping: Stepping, *, unasked: bool, as_json: bool
+    config: Config, side: Side, selection: Selection, stepping: Stepping, *, unasked: bool, as_json: bool
 ) -> None:
     """Replay a selection; ends with the exit code that its outcomes come to."""
     found, many = run_async(lambda: _looked(config, side, selection))
@@ -381,7 +326,7 @@ def _replay(
         click.echo("There is nothing.")
 
 
-async def _looked(config: Config, side: _Side, selection: Selection) -> tuple[Search, bool]:
+async def _looked(config: Config, side: Side, selection: Selection) -> tuple[Search, bool]:
     """Where the records are that are meant, and whether they are too many to replay without asking."""
     async with side.searching(config, selection) as found:
         count = 0

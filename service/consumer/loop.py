@@ -7,14 +7,17 @@ database says. The offset committed to Kafka afterwards is for lag metrics.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
 import structlog
 
 from service.consumer.dead_letter import LIMIT_REACHED, BuildDeadLetter, DeadLetterLimit, refused
+from service.consumer.lag import LagWatch
+from service.consumer.latency import latencies
 from service.consumer.observer import BatchReport, ConsumerObserver
+from service.consumer.spans import BatchSpans
 from service.errors import BrokerUnavailable, FenceLost, IngestError, OffsetOutOfRange, RowRefused, StoreUnavailable
 from service.events import ConsumedEvent, ConsumedRecord, InvalidRecord, Partition, PassedOver
 from service.ports import Applied, Batch, Clock, ProjectionStore, Publisher, RecordSource
@@ -66,6 +69,7 @@ class Consumer:
         observer: ConsumerObserver,
         clock: Clock,
         limit: DeadLetterLimit | None = None,
+        spans: BatchSpans | None = None,
         limits: ConsumerLimits | None = None,
         jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -78,6 +82,7 @@ class Consumer:
         self._clock = clock
         self._limit = limit or DeadLetterLimit()
         self._limits = limits or ConsumerLimits()
+        self._spans = spans or BatchSpans()
         self._jitter = jitter
         self._log = _log.bind(projection=name)
         self._stop = asyncio.Event()
@@ -92,6 +97,7 @@ class Consumer:
         self._problems: frozenset[str] | None = None
         self._setbacks = 0
         self._fetch_seconds = 0.0
+        self._lags = LagWatch()
         self._lag_due = 0.0
         self._belief_due = 0.0
         self._lag_known = True
@@ -113,7 +119,7 @@ class Consumer:
                 )
                 self._fetch_seconds = self._clock.monotonic() - started
                 await self._work_off(records)
-                await self._report_lag()
+                await self._check_beliefs(await self._look_at_lag())
                 self._end_cycle()
             except (StoreUnavailable, BrokerUnavailable, FenceLost, OffsetOutOfRange) as error:
                 # A position that fell out of the log while we stood there is looked at again by `_position`.
@@ -148,6 +154,7 @@ class Consumer:
         self._positions[partition] = offset
         self._stored[partition] = stored
         self._source.seek(partition, offset)
+        self._lags.at(partition, offset)
         self._log.info("partition.positioned", **_where(partition), offset=offset)
 
     def _stop_partition(self, partition: Partition, stored: int, first: int, end: int) -> None:
@@ -171,12 +178,17 @@ class Consumer:
         if not records:
             return
         partitions = {record.partition for record in records}
-        try:
-            await self._settle([self._decode(record) for record in records])
-        except (_GivenBack, FenceLost):
-            self._source.unposition(partitions)
-            raise
-        await self._source.commit({partition: self._positions[partition] for partition in partitions})
+        now = self._clock.now().timestamp()
+        for record in _firsts_and_lasts(records):
+            self._lags.read(record.partition, record.offset, record.timestamp_ms / 1000, now)
+        with self._spans.processing(records) as processing:
+            try:
+                await self._settle([self._decode(record) for record in records])
+            except (_GivenBack, FenceLost):
+                self._source.unposition(partitions)
+                raise
+            with self._spans.committing(processing):
+                await self._source.commit({partition: self._positions[partition] for partition in partitions})
 
     async def _settle(self, items: Sequence[_Item]) -> None:
         """Apply what can be applied; halve what has poison in it until the poison stands alone, in order.
@@ -222,6 +234,7 @@ class Consumer:
             fetch_seconds=self._fetch_seconds,
             apply_seconds=self._clock.monotonic() - started,
             oldest_seconds=max(((now - c.event.received_at).total_seconds() for c in events), default=0.0),
+            latencies=latencies(events, applied.new_events, now),
         )
         self._observer.batch_applied(report)
         self._log.info(
@@ -294,6 +307,9 @@ class Consumer:
         applied = await self._insist(lambda: self._store.apply(batch))
         self._positions |= next_offsets
         self._stored |= next_offsets
+        for partition, offset in next_offsets.items():
+            self._lags.at(partition, offset)
+        self._observer.lag(self._lags.lags())
         return applied
 
     async def _insist(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
@@ -317,6 +333,8 @@ class Consumer:
         if isinstance(error, FenceLost):
             self._observer.fence_lost()
         self._report_problems(error.tag)
+        if not isinstance(error, BrokerUnavailable):
+            await self._look_at_lag()  # what comes meanwhile waits, and is to be seen to
         ceiling = min(self._limits.backoff_max, self._limits.backoff_min * 2 ** min(self._setbacks, 32))
         delay = self._jitter(self._limits.backoff_min, ceiling)
         self._log.warning("consumer.set_back", reason=error.tag, detail=str(error), attempt=self._setbacks, wait=delay)
@@ -343,34 +361,44 @@ class Consumer:
             self._problems = problems
             self._observer.problems(problems)
 
-    async def _report_lag(self) -> None:
-        if self._clock.monotonic() >= self._lag_due:
-            self._lag_due = self._clock.monotonic() + self._limits.lag_interval
-            try:
-                lag = await self._source.lag()
-            except BrokerUnavailable as error:
-                # No reason to slow down, since a single partition without a leader is enough for it; but a broker that
-                # is away looks like one without news, and this question is how the two are told apart.
-                self._lag_known = False
-                self._log.warning("consumer.lag_unknown", reason=error.tag, detail=str(error))
-            else:
-                self._lag_known = True
-                self._observer.lag(lag)
-                await self._check_beliefs(lag)
+    async def _look_at_lag(self) -> Collection[Partition]:
+        """Tell how far behind we are, where it is time to; the partitions that were looked at."""
+        if self._clock.monotonic() < self._lag_due:
+            return ()
+        self._lag_due = self._clock.monotonic() + self._limits.lag_interval
+        try:
+            ends = await self._source.ends()
+        except BrokerUnavailable as error:
+            # No reason to slow down, since a single partition without a leader is enough for it; but a broker that
+            # is away looks like one without news, and this question is how the two are told apart.
+            self._lag_known = False
+            self._log.warning("consumer.lag_unknown", reason=error.tag, detail=str(error))
+            return ()
+        self._lag_known = True
+        self._lags.ended(ends, self._clock.now().timestamp())
+        self._observer.lag(self._lags.lags())
+        return ends.keys()
 
-    async def _check_beliefs(self, partitions: Iterable[Partition]) -> None:
+    async def _check_beliefs(self, partitions: Collection[Partition]) -> None:
         """Ask the database whether it still has what we believe it has.
 
         A failover may have lost our last transactions. The fence finds out with the next batch of the partition, which
         on a quiet one may never come, and until then the rows would lack what was applied.
         """
-        if self._clock.monotonic() < self._belief_due:
+        if not partitions or self._clock.monotonic() < self._belief_due:
             return
         self._belief_due = self._clock.monotonic() + self._limits.recheck
-        for partition in partitions:
+        for partition in sorted(set(partitions) - set(self._source.unpositioned())):
             if await self._store.next_offset(partition) != self._stored.get(partition):
                 self._source.unposition([partition])
                 raise FenceLost(f"the database does not have what we applied of {partition}")
+
+
+def _firsts_and_lasts(records: Sequence[ConsumedRecord]) -> Iterable[ConsumedRecord]:
+    """Of each partition: what they say of their times is what its lag is known by."""
+    firsts = {record.partition: record for record in reversed(records)}
+    lasts = {record.partition: record for record in records}
+    return (*firsts.values(), *lasts.values())
 
 
 def _where(partition: Partition) -> dict[str, str | int]:

@@ -1,9 +1,11 @@
 """What a consumer tells whoever measures it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from service.consumer.lag import Lag
+from service.consumer.latency import Latency
 from service.events import Partition
 from service.ports import Applied
 
@@ -13,7 +15,7 @@ class BatchReport:
     """One committed batch. `ignored` events say nothing about this projection's objects, or are another group's.
 
     `fetch_seconds` is the wait for the records, `apply_seconds` the transaction with its retries, `oldest_seconds` the
-    time from the oldest event's reception to now.
+    time from the oldest event's reception to now. `latencies` are those of the webhooks' events that are new.
     """
 
     records: int
@@ -22,6 +24,7 @@ class BatchReport:
     fetch_seconds: float
     apply_seconds: float
     oldest_seconds: float
+    latencies: Sequence[Latency]
 
 
 class ConsumerObserver(Protocol):
@@ -43,8 +46,8 @@ class ConsumerObserver(Protocol):
         """Another process had moved a partition's offset; nothing was applied."""
         ...
 
-    def lag(self, records: Mapping[Partition, int]) -> None:
-        """Records that wait, by assigned partition; a partition not named is no longer ours."""
+    def lag(self, lags: Mapping[Partition, Lag]) -> None:
+        """What waits, by assigned partition; a partition not named is no longer ours."""
         ...
 
     def problems(self, tags: Collection[str]) -> None:

@@ -62,6 +62,7 @@ def show_next_steps(
         steps.add_row("webhook URL", f"{receiver}{endpoint.path}   (endpoint {endpoint.name!r}, mode {endpoint.mode})")
     if own_secret:
         steps.add_row("signing secret", f"in {data_dir / 'webhook-secret'}")
+    steps.add_row("operator's page", f"{admin}/   (to replay, sign in with what is in {data_dir / 'admin-token'})")
     steps.add_row("metrics, health", f"{admin}/metrics   {admin}/readyz")
     steps.add_row("addresses", str(data_dir / "stack.json"))
     commands = "\n".join((

@@ -107,6 +107,19 @@ def fold(observations: Iterable[Observation], *, after: ObjectState | None = Non
     return Folded(folded.state, no_ops)
 
 
+def in_order(observations: Iterable[Observation]) -> Sequence[Observation]:
+    """One object's observations as `fold` takes them; what it passes over in a second stands behind the others."""
+    state: ObjectState | None = None
+    ordered: list[Observation] = []
+    by_time = sorted(observations, key=lambda o: (o.created_at, o.event_id))
+    for second in (list(members) for _, members in groupby(by_time, key=lambda o: o.created_at)):
+        sequence, _ = _sequence(_without_twins(second), state)
+        taken = {o.event_id for o in sequence}
+        ordered += [*sequence, *(o for o in second if o.event_id not in taken)]
+        state = _fold_second(second, state).state
+    return ordered
+
+
 def continues(state: ObjectState, observations: Iterable[Observation]) -> bool:
     """Whether observations can be folded onto a state; others need the object's whole history.
 

@@ -47,8 +47,11 @@ from service.receiver.ingest import Ingest, Ingested, ingest
 from service.receiver.reading import Reading
 from service.receiver.skew import SkewWatch
 from service.signature import fingerprint
+from service.telemetry.catalogue import UNLISTED
+from service.telemetry.instruments import exemplar
 from service.telemetry.metrics import ReceiverMetrics
 from service.telemetry.traces import traced
+from service.tracing import Attributes
 
 BODY_SECONDS_MAX: Final = 3.0
 """The body's part of the answer's time budget."""
@@ -92,6 +95,8 @@ RUNNER_OPTIONS: Final[Mapping[str, Any]] = {
 }
 """aiohttp's server, hardened: what its defaults leave open, and why it is closed here."""
 
+_REQUEST: Final[Attributes] = {"http.request.method": "POST", "url.scheme": "http"}
+
 _log = structlog.get_logger("service.receiver")
 
 
@@ -125,14 +130,16 @@ class Receiver:
     def __post_init__(self) -> None:
         self.skew = SkewWatch(self.metrics)
         self.reading = Reading(bodies_max=BODIES_PER_SLOT * self.limits.max_in_flight, bytes_max=READING_BYTES_MAX)
-        self._show_secrets()
+        self.metrics.in_flight_limit.set(self.limits.max_in_flight)
+        self._show_endpoints()
 
     def serve(self, endpoints: Iterable[Endpoint]) -> None:
         """Serve these endpoints and no others, from the next request on; one that has begun keeps its endpoint."""
         self.endpoints = {endpoint.path: endpoint for endpoint in endpoints}
-        self._show_secrets()
+        self._show_endpoints()
 
-    def _show_secrets(self) -> None:
+    def _show_endpoints(self) -> None:
+        self.metrics.serve([endpoint.name for endpoint in self.endpoints.values()])
         self.metrics.active_secrets.clear()
         for endpoint in self.endpoints.values():
             for name in map(fingerprint, endpoint.secrets):
@@ -148,7 +155,7 @@ class Receiver:
         seconds = time.perf_counter() - started
         endpoint, outcome = line["endpoint"], line["outcome"]
         self.metrics.deliveries.labels(endpoint, outcome).inc()
-        self.metrics.duration.labels(endpoint).observe(seconds)
+        self.metrics.duration.labels(endpoint, _result(status)).observe(seconds, exemplar(line.get("trace_id")))
         level = "debug" if endpoint == UNMATCHED else "info" if status == 200 else "warning"
         getattr(_log, level)(f"delivery.{outcome}", status=status, duration_ms=round(seconds * 1000, 2), **line)
         return web.Response(status=status, body=orjson.dumps(body), headers=headers, content_type="application/json")
@@ -193,7 +200,29 @@ class Receiver:
         )
         line["body_bytes"] = len(body)
         with self._slot():
-            return await ingest(delivery, self.ingest, deadline=deadline)
+            return await self._traced(delivery, deadline, line)
+
+    async def _traced(self, delivery: Delivery, deadline: float, line: dict[str, Any]) -> Ingested:
+        """Ingest, as a trace of its own. A delivery that is refused leaves none: strangers must not fill the collector.
+
+        A `traceparent` of the request is not believed. Stripe sends none, and whoever else does would choose which
+        traces his deliveries are part of, and whether they are recorded.
+        """
+        path = delivery.endpoint.path
+        attributes = {**_REQUEST, "http.route": path, "url.path": path, "stripe_ingest.endpoint": line["endpoint"]}
+        span = self.ingest.tracing.root(f"POST {path}", "server", attributes)
+        span.start()
+        try:
+            ingested = await ingest(delivery, self.ingest, deadline=deadline, span=span)
+        except DeliveryRefused:
+            raise
+        except Exception as failure:
+            line["trace_id"] = span.trace_id
+            tag = failure.tag if isinstance(failure, IngestError) else IngestError.tag
+            span.end({"http.response.status_code": 503, "stripe_ingest.outcome": tag}, error=tag)
+            raise
+        span.end({"http.response.status_code": 200, "stripe_ingest.outcome": ingested.outcome.tag})
+        return ingested
 
     def _admit(self, request: web.Request, line: dict[str, Any]) -> Endpoint:
         """The endpoint of a request, before anything of its body is read."""
@@ -233,6 +262,9 @@ class Receiver:
         verified = ingested.verified
         self.skew.accepted(endpoint, (verified.signed_at - verified.received_at).total_seconds())
         if (event := ingested.event) is not None:
+            # The first attempt is made within seconds: what is older was not taken before, or not seen to be.
+            resend_age_seconds = (verified.signed_at - event.created_at).total_seconds()
+            self.metrics.resend_age.labels(endpoint).observe(max(resend_age_seconds, 0.0))
             line |= {
                 "event_id": event.event_id,
                 "event_type": event.event_type,
@@ -252,7 +284,7 @@ class Receiver:
                 if event is not None:
                     age_seconds = (ingested.verified.received_at - event.created_at).total_seconds()
                     line["age_seconds"] = round(age_seconds, 3)
-                    self.metrics.event_age.labels(endpoint).observe(max(age_seconds, 0.0))
+                    self.metrics.event_age.labels(endpoint).observe(max(age_seconds, 0.0), exemplar(ingested.trace_id))
                     self._count(event, endpoint)
                 self.metrics.last_event.labels(endpoint).set_to_current_time()
                 return {"status": "accepted", "id": event_id}
@@ -266,10 +298,11 @@ class Receiver:
 
     def _count(self, event: Event, endpoint: str) -> None:
         """Count an accepted event, and what of it is news to this version."""
-        self.metrics.events.labels(event.category).inc()
+        listed = event.event_type in CATALOGUE
+        self.metrics.events.labels(event.category, event.event_type if listed else UNLISTED).inc()
         if event.event_type == PING:
             self.metrics.pings.labels(endpoint).inc()
-        if event.event_type not in CATALOGUE:
+        if not listed:
             self.metrics.unlisted_events.labels(endpoint).inc()
             if self._is_news("event.unlisted", event.event_type):
                 _log.warning("event.unlisted", endpoint=endpoint, event_id=event.event_id, event_type=event.event_type)
@@ -317,6 +350,11 @@ async def _expect(request: web.Request) -> web.StreamResponse | None:
     if (request.content_length or 0) <= request.app._client_max_size:  # noqa: SLF001 -- aiohttp has no public name
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     return None
+
+
+def _result(status: int) -> str:
+    """What an answer is to Stripe, which sends again what is not safe."""
+    return "safe" if status == 200 else "unavailable" if status >= 500 else "refused"
 
 
 def _error(error: IngestError) -> Mapping[str, object]:

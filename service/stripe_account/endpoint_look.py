@@ -69,6 +69,8 @@ class Looked:
 
     status: Status
     failures: tuple[Failure, ...]
+    certificates: Mapping[str, datetime]
+    """By the endpoint's name: when the certificate expires that its URL was answered with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class Looking:
         answers = await self._answers(beside)
         events = await self._undelivered(beside, failures)
         seen = Seen(answers, events, self.clock.now())
-        return Looked(status(self.config, beside, listings, seen), tuple(failures))
+        return Looked(status(self.config, beside, listings, seen), tuple(failures), _certificates(beside, answers))
 
     async def _listing(self, account: SeenAccount, failures: list[Failure]) -> Listing | None:
         name = _account(self.config, account.names)
@@ -191,6 +193,11 @@ def _event(told: StripeObject) -> UndeliveredEvent:
     if event_type is None or told.created is None:
         raise StripeUnavailable(f"GET /v1/events: {told.id} is told as no event is")
     return UndeliveredEvent(event_type, told.created)
+
+
+def _certificates(beside: Sequence[Subject], answers: Mapping[str, ProbeAnswer]) -> Mapping[str, datetime]:
+    shown = ((subject.name, answers.get(subject.url or "")) for subject in beside)
+    return {name: answer.certificate_ends for name, answer in shown if answer and answer.certificate_ends}
 
 
 def _types(own: Sequence[Subject]) -> Sequence[str]:

@@ -1,15 +1,21 @@
 """What use cases and adapters tell, as metrics: each class is the metrics side of an observer, or of a port."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Final
 
 import structlog
 
+from service.consumer.lag import Lag
 from service.consumer.observer import BatchReport
 from service.errors import IngestError
 from service.events import Partition, Position, Record
 from service.ports import Publisher
+from service.records import trace_id
+from service.telemetry import catalogue
+from service.telemetry.instruments import at_zero, exemplar
 from service.telemetry.metrics import ConsumerMetrics, PublisherMetrics, ReceiverMetrics
 from service.telemetry.seldom import Seldom
 from service.telemetry.traces import traced
@@ -67,7 +73,7 @@ class MeteredPublisher:
             outcome = error.tag
             raise
         finally:
-            self._metrics.duration.labels(outcome).observe(loop.time() - started)
+            self._metrics.duration.labels(outcome).observe(loop.time() - started, exemplar(trace_id(record)))
         return position
 
     def fits(self, record: Record) -> bool:
@@ -83,12 +89,22 @@ class MeteredPublisher:
 class ConsumerMetricsObserver:
     """A consumer's observer; it also knows whether the consumer is ready."""
 
-    def __init__(self, projection: str, metrics: ConsumerMetrics) -> None:
+    def __init__(self, projection: str, metrics: ConsumerMetrics, *, now: Callable[[], float] = time.time) -> None:
         self._projection = projection
         self._metrics = metrics
-        self._problems: tuple[str, ...] = ("starting",)
-        self._lagging: frozenset[Partition] = frozenset()
-        metrics.ready.labels(projection).set(0)
+        self._now = now
+        self._problems: tuple[str, ...] = ()
+        self._lags: Mapping[Partition, Lag] = {}
+        for declared, counter in (
+            (catalogue.RECORDS, metrics.records),
+            (catalogue.REFOLDS, metrics.refolded),
+            (catalogue.UNDECIDED, metrics.undecided),
+            (catalogue.DEAD_LETTERS, metrics.dead_letters),
+            (catalogue.FENCES_LOST, metrics.fences_lost),
+            (catalogue.REBALANCES, metrics.rebalances),
+        ):
+            at_zero(counter, declared, projection=projection)
+        self.problems(("starting",))
 
     def not_ready(self) -> tuple[str, ...]:
         """Why the consumer is not ready; empty when it is."""
@@ -104,6 +120,9 @@ class ConsumerMetricsObserver:
         self._metrics.undecided.labels(self._projection).inc(report.applied.undecided)
         self._metrics.batch_duration.labels(self._projection).observe(report.apply_seconds)
         self._metrics.last_progress.labels(self._projection).set_to_current_time()
+        end_to_end = self._metrics.end_to_end.labels(self._projection)
+        for latency in report.latencies:
+            end_to_end.observe(latency.seconds, exemplar(latency.trace_id))
 
     def dead_lettered(self, reason: str) -> None:
         """A record is on the dead-letter topic."""
@@ -118,15 +137,31 @@ class ConsumerMetricsObserver:
         """Another process had moved a partition's offset."""
         self._metrics.fences_lost.labels(self._projection).inc()
 
-    def lag(self, records: Mapping[Partition, int]) -> None:
-        """Records that wait; a partition that is no longer ours must not go on showing what it had."""
-        for partition in self._lagging - records.keys():
-            self._metrics.lag.remove(self._projection, partition.topic, str(partition.number))
-        for partition, count in records.items():
-            self._metrics.lag.labels(self._projection, partition.topic, str(partition.number)).set(count)
-        self._lagging = frozenset(records)
+    def rebalanced(self) -> None:
+        """The group has dealt its partitions."""
+        self._metrics.rebalances.labels(self._projection).inc()
+
+    def lag(self, lags: Mapping[Partition, Lag]) -> None:
+        """What waits; a partition that is no longer ours must not go on showing what it had."""
+        before, self._lags = self._lags, lags
+        for partition in before.keys() - lags.keys():
+            labels = (self._projection, partition.topic, str(partition.number))
+            self._metrics.lag.remove(*labels)
+            self._metrics.lag_seconds.remove(*labels)
+        for partition, lag in lags.items():
+            labels = (self._projection, partition.topic, str(partition.number))
+            self._metrics.lag.labels(*labels).set(lag.records)
+            if partition not in before:
+                self._metrics.lag_seconds.labels(*labels).set_function(partial(self._lag_seconds, partition))
+
+    def _lag_seconds(self, partition: Partition) -> float:
+        """At the time of the scrape: where nothing moves any more, nothing else would let it grow."""
+        lag = self._lags.get(partition)
+        return 0.0 if lag is None or lag.since is None else max(0.0, self._now() - lag.since)
 
     def problems(self, tags: Collection[str]) -> None:
         """What keeps the consumer from being ready."""
         self._problems = tuple(sorted(tags))
         self._metrics.ready.labels(self._projection).set(not self._problems)
+        for tag in catalogue.CONSUMER_PROBLEM.values["problem"]:
+            self._metrics.problem.labels(self._projection, tag).set(tag in self._problems)

@@ -118,16 +118,17 @@ async def one_round(
 
 @asynccontextmanager
 async def contestants(running: Servers) -> AsyncIterator[list[Contestant]]:
-    """The baseline, and a receiver for each dedupe store; topics and tables are there."""
+    """The baseline, and receivers: each dedupe store, and one without the event log. Topics and tables are there."""
     deployed = await deployment(running.kafka.bootstrap_servers, running.postgres.url, "bench")
     async with AsyncExitStack() as stack:
         bare = await stack.enter_async_context(bare_server(running.folder / "bare.log"))
         receivers = [
-            await stack.enter_async_context(receiver(name, deployed, url, running.folder))
-            for name, url in (
-                ("receiver, dedupe in memory", "memory://"),
-                ("receiver, dedupe in Redis", running.redis.url),
-                ("receiver, dedupe in Postgres", running.postgres.url),
+            await stack.enter_async_context(receiver(name, deployed, url, running.folder, event_log_days=days))
+            for name, url, days in (
+                ("receiver, dedupe in memory, no event log", "memory://", 0),
+                ("receiver, dedupe in memory", "memory://", 7),
+                ("receiver, dedupe in Redis", running.redis.url, 7),
+                ("receiver, dedupe in Postgres", running.postgres.url, 7),
             )
         ]
         yield [bare, *receivers]
@@ -144,7 +145,9 @@ async def bare_server(log: Path) -> AsyncIterator[Contestant]:
 
 
 @asynccontextmanager
-async def receiver(name: str, deployed: Deployment, dedupe_url: str, folder: Path) -> AsyncIterator[Contestant]:
+async def receiver(
+    name: str, deployed: Deployment, dedupe_url: str, folder: Path, *, event_log_days: int
+) -> AsyncIterator[Contestant]:
     port, admin = free_port(), free_port()
     log = folder / f"receiver-{port}.log"
     env = {
@@ -157,6 +160,7 @@ async def receiver(name: str, deployed: Deployment, dedupe_url: str, folder: Pat
         "STRIPE_INGEST__KAFKA__TOPIC_PREFIX": deployed.config.kafka.topic_prefix,
         "STRIPE_INGEST__DATABASE__URL": deployed.config.database_url,
         "STRIPE_INGEST__DEDUPE__URL": dedupe_url,
+        "STRIPE_INGEST__EVENT_LOG__RETENTION_DAYS": str(event_log_days),
         "STRIPE_INGEST__LOGGING__FORMAT": "json",
         "STRIPE_INGEST__LOGGING__LEVEL": "info",
     }

@@ -136,8 +136,8 @@ async def all_records(kafka: LocalKafka, topics: Topics) -> list[tuple[tuple[str
             for partition in source.unpositioned():
                 source.seek(partition, 0)
             found.extend(r.headers for r in await source.fetch(max_records=100, timeout_seconds=0.2))
-            lag = await source.lag()
-            return len(lag) == PARTITIONS and not any(lag.values())
+            ends = await source.ends()
+            return len(ends) == PARTITIONS and sum(ends.values()) == len(found)
 
         await eventually(read_to_the_end, timeout_seconds=30, what="all dead letters are read")
         return found

@@ -8,27 +8,30 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import pytest
 import pytest_asyncio
-from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from service.__main__ import main
 from service.adapters.dedupe_memory import MemoryDedupeStore
+from service.adapters.http_probe import HttpUrlProbe
 from service.bootstrap import watch as bootstrap_watch
 from service.bootstrap.watch import keep_watched
 from service.clock import SystemClock
 from service.config import Config, EndpointConfig, ReconcileConfig, StripeConfig
 from service.events import Endpoint, Secret
+from service.ports import ProbeAnswer
 from service.receiver.http import Receiver
 from service.simulator.events import sample
 from service.simulator.fake_stripe import FakeStripe, RateLimited
 from service.simulator.fake_stripe import serving as serving_stripe
 from service.stripe_account.endpoint_problems import EndpointProblem
+from service.telemetry.metrics import ProcessRegistry
 from tests.support.receiving import ScriptedPublisher, receiver, serving
 from tests.support.waiting import eventually
 
@@ -49,7 +52,7 @@ class World:
     url: str
     endpoint_id: str
     config: Config
-    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    registry: ProcessRegistry = field(default_factory=ProcessRegistry)
 
     def having(self, **changes: Any) -> Config:
         """The configuration with its endpoint changed."""
@@ -236,6 +239,26 @@ async def test_an_endpoint_that_is_not_configured_any_more_leaves_no_series(worl
         await eventually(
             lambda: world.problem(EndpointProblem.MISSING, "store") is None, what="no endpoint is looked at"
         )
+
+
+async def test_the_certificate_of_an_endpoints_url_is_shown_as_it_was_last_seen(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = [datetime(2027, 1, 31, tzinfo=UTC)]
+
+    class WithCertificate(HttpUrlProbe):
+        async def ask(self, url: str) -> ProbeAnswer:
+            return replace(await super().ask(url), certificate_ends=ends.pop() if ends else None)
+
+    monkeypatch.setattr(bootstrap_watch, "HttpUrlProbe", WithCertificate)
+    name = "stripe_ingest_certificate_not_after_timestamp_seconds"
+    async with watched(world):
+        await eventually(lambda: world.runs("done") >= 2, what="a look that saw it, and one that did not")
+        assert world.sample(name, certificate="endpoint/shop") == datetime(2027, 1, 31, tzinfo=UTC).timestamp()
+
+        world.config = world.having(name="store")
+        await eventually(lambda: world.problem(EndpointProblem.MISSING, "store") == 0, what="the new one is seen")
+        assert world.sample(name, certificate="endpoint/shop") is None
 
 
 async def test_a_configuration_that_is_wrong_ends_nothing(world: World) -> None:

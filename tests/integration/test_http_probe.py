@@ -2,9 +2,12 @@
 
 import asyncio
 import gzip
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -16,6 +19,7 @@ from service.clock import SystemClock
 from service.events import Endpoint
 from service.ports import ProbeAnswer
 from service.stripe_account.endpoint_status import error_tag
+from tests.support.certificates import make_certificate, serving_with, trusting
 from tests.support.receiving import ScriptedPublisher, receiver, serving
 from tests.support.signing import SECRET
 from tests.support.waiting import free_port
@@ -31,15 +35,15 @@ async def probe() -> AsyncIterator[HttpUrlProbe]:
 
 
 @asynccontextmanager
-async def server(handler: Handler) -> AsyncIterator[str]:
+async def server(handler: Handler, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """An HTTP server of somebody else's."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 
@@ -214,6 +218,50 @@ async def test_a_server_without_tls_is_told(probe: HttpUrlProbe) -> None:
         answer = await probe.ask(plain.replace("http:", "https:"))
 
     assert answer == ProbeAnswer(None, why="no TLS")
+
+
+@pytest.mark.parametrize(
+    ("valid_days", "why"), [(30, None), (-1, "its certificate is refused: certificate has expired")]
+)
+async def test_a_servers_certificate_is_told_by_its_end(tmp_path: Path, valid_days: int, why: str | None) -> None:
+    ends = datetime.now(UTC).replace(microsecond=0) + timedelta(days=valid_days)
+    file = make_certificate(tmp_path / "server.pem", ends=ends)
+    probe = HttpUrlProbe(tls=trusting(file))
+    try:
+        async with server(_hello, tls=serving_with(file)) as url:
+            answer = await probe.ask(url)
+    finally:
+        await probe.close()
+
+    assert (answer.status, answer.why) == ((200, None) if why is None else (None, why))
+    assert answer.certificate_ends == ends
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_told_all_the_same(tmp_path: Path, probe: HttpUrlProbe) -> None:
+    ends = datetime.now(UTC).replace(microsecond=0) + timedelta(days=30)
+    file = make_certificate(tmp_path / "server.pem", ends=ends)
+    asked: list[str] = []
+
+    async def asks(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response()
+
+    async with server(asks, tls=serving_with(file)) as url:
+        answer = await probe.ask(url)
+
+    assert (answer.status, answer.certificate_ends) == (None, ends)
+    assert answer.why is not None
+    assert answer.why.startswith("its certificate is refused")
+    assert asked == []
+
+
+async def test_without_tls_there_is_no_certificate(probe: HttpUrlProbe) -> None:
+    async with server(_hello) as url:
+        assert (await probe.ask(url)).certificate_ends is None
+
+
+async def _hello(_: web.Request) -> web.Response:
+    return web.Response(text="hello")
 
 
 async def _never(_: web.Request) -> web.Response:

@@ -30,6 +30,8 @@ class KafkaSourceHarness:
         self.partitions = (Partition(self.topic, 0), Partition(self.topic, 1))
         self.recreated: list[str] = []
         self.commit_failures: list[str] = []
+        self.rebalanced: list[int] = []
+        """The source, by its number, each time that it was given partitions."""
         self.sources: list[KafkaRecordSource] = []
         self._producer = producer
 
@@ -41,6 +43,7 @@ class KafkaSourceHarness:
             timing=timing,
             on_commit_failed=self.commit_failures.append,
             on_recreated=self.recreated.append,
+            on_rebalanced=lambda: self.rebalanced.append(self.sources.index(source)),
         )
         self.sources.append(source)
         return source
@@ -117,6 +120,22 @@ async def test_a_record_comes_with_its_key_headers_and_time(harness: KafkaSource
     assert record.headers == (("a", b"1"), ("a", b"2"), ("b", b""))
 
 
+async def test_whenever_the_group_gives_us_partitions_it_is_told(harness: KafkaSourceHarness) -> None:
+    source = await harness.source()
+    await assigned(source, harness.partitions)
+    once = len(harness.rebalanced)
+    assert once >= 1
+
+    other = await harness.source()
+
+    async def dealt_anew() -> bool:
+        for each in (source, other):
+            await each.fetch(max_records=1, timeout_seconds=0.1)
+        return harness.rebalanced.count(0) > once and 1 in harness.rebalanced
+
+    await eventually(dealt_anew, timeout_seconds=60, what="both were given partitions")
+
+
 async def test_the_cluster_has_one_id_for_everyone(harness: KafkaSourceHarness) -> None:
     source, other = await harness.source(), harness.new_source()
 
@@ -155,7 +174,7 @@ async def test_a_broker_that_comes_back_goes_on_where_we_were(harness: KafkaSour
     await source.commit({first: 2})
     assert len(harness.commit_failures) == 1
     with pytest.raises(BrokerUnavailable):
-        await source.lag()
+        await source.ends()
     with pytest.raises(BrokerUnavailable):
         await source.bounds([first])
     await harness.kafka.start()

@@ -80,8 +80,8 @@ def _mark_before_publish() -> Sequence[Replacement]:
 def _answer_before_ack() -> Sequence[Replacement]:
     publish_once = ingest._publish_once
 
-    async def hasty(key: ClaimKey, record: Record, way: Any) -> Position | None:
-        publishing = asyncio.create_task(publish_once(key, record, way))
+    async def hasty(key: ClaimKey, record: Record, sending: Any, way: Any) -> Position | None:
+        publishing = asyncio.create_task(publish_once(key, record, sending, way))
         publishing.add_done_callback(lambda task: task.cancelled() or task.exception())
         return Position(record.topic, 0, 0)
 
@@ -120,8 +120,8 @@ def _release_after_an_unknown_outcome() -> Sequence[Replacement]:
 def _quarantine_hides_the_event() -> Sequence[Replacement]:
     publish_once = ingest._publish_once
 
-    async def one_scope(key: ClaimKey, record: Record, way: Any) -> Position | None:
-        return await publish_once(ClaimKey(ingest.EVENT_SCOPE, key.id), record, way)
+    async def one_scope(key: ClaimKey, record: Record, sending: Any, way: Any) -> Position | None:
+        return await publish_once(ClaimKey(ingest.EVENT_SCOPE, key.id), record, sending, way)
 
     return [(ingest, "_publish_once", one_scope)]
 
@@ -129,8 +129,8 @@ def _quarantine_hides_the_event() -> Sequence[Replacement]:
 def _dedupe_on_the_object() -> Sequence[Replacement]:
     publish_once = ingest._publish_once
 
-    async def by_object(key: ClaimKey, record: Record, way: Any) -> Position | None:
-        return await publish_once(ClaimKey(key.scope, record.key.decode()), record, way)
+    async def by_object(key: ClaimKey, record: Record, sending: Any, way: Any) -> Position | None:
+        return await publish_once(ClaimKey(key.scope, record.key.decode()), record, sending, way)
 
     return [(ingest, "_publish_once", by_object)]
 

@@ -602,6 +602,6 @@ class SimulatedSource(MemoryRecordSource):
             return
         await super().commit(offsets)
 
-    async def lag(self) -> Mapping[Partition, int]:
-        """See `RecordSource.lag`."""
-        return await self._wire.call("lag", lambda: run_now(MemoryRecordSource.lag(self)))
+    async def ends(self) -> Offsets:
+        """See `RecordSource.ends`."""
+        return await self._wire.call("ends", lambda: run_now(MemoryRecordSource.ends(self)))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from service.adapters.memory_kafka import MemoryKafka, MemoryRecordSource
+from service.consumer.lag import Lag
 from service.consumer.observer import BatchReport
 from service.contract import Event
 from service.events import ConsumedRecord, Partition, Record
@@ -65,7 +66,7 @@ class SeenByObserver:
     reasons: list[str] = field(default_factory=list)
     retries: list[str | None] = field(default_factory=list)
     fences_lost: int = 0
-    lags: list[Mapping[Partition, int]] = field(default_factory=list)
+    lags: list[Mapping[Partition, Lag]] = field(default_factory=list)
     states: list[frozenset[str]] = field(default_factory=list)
 
     def batch_applied(self, report: BatchReport) -> None:
@@ -80,8 +81,8 @@ class SeenByObserver:
     def fence_lost(self) -> None:
         self.fences_lost += 1
 
-    def lag(self, records: Mapping[Partition, int]) -> None:
-        self.lags.append(records)
+    def lag(self, lags: Mapping[Partition, Lag]) -> None:
+        self.lags.append(lags)
 
     def problems(self, tags: Collection[str]) -> None:
         self.states.append(frozenset(tags))

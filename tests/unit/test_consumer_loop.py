@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from service.adapters.memory_kafka import MemoryKafka, MemoryPublisher, MemoryRecordSource
 from service.adapters.memory_store import MemoryDatabase, MemoryProjectionStore
 from service.consumer.dead_letter import DeadLetterLimit
+from service.consumer.lag import Lag
 from service.consumer.loop import Consumer, ConsumerLimits
 from service.errors import (
     BrokerUnavailable,
@@ -17,7 +18,7 @@ from service.errors import (
     PublishRefused,
     StoreUnavailable,
 )
-from service.events import ConsumedRecord, InvalidRecord, Partition, Position, Record
+from service.events import ConsumedRecord, InvalidRecord, Offsets, Partition, Position, Record
 from service.ports import Applied, Batch, RecordSource
 from service.records import decode
 from tests.contracts.projection_store import PAYMENTS, REFUNDS, SHOP, Rows, event, history, intent, oracle
@@ -109,7 +110,7 @@ async def test_what_is_in_the_log_is_applied_and_committed(rig: Rig) -> None:
     assert (rig.stored(PAYMENTS), rig.stored(REFUNDS)) == (3, 3)
     assert rig.kafka.committed["group"] == {PAYMENTS: 3, REFUNDS: 3}
     assert rig.seen.states == [frozenset()]
-    assert rig.seen.lags[0] == {PAYMENTS: 0, REFUNDS: 0}
+    assert rig.seen.lags[-1] == {PAYMENTS: Lag(0, None), REFUNDS: Lag(0, None)}
 
 
 async def test_a_partition_never_read_begins_at_the_start_of_its_log(rig: Rig) -> None:
@@ -230,15 +231,15 @@ async def test_lag_that_cannot_be_told_slows_nothing_down_and_keeps_the_consumer
     rig.limits = ConsumerLimits(batch_records=1, lag_interval=1.0)
     rig.clock.step = 0.1
     put(rig.kafka, PAYMENTS, *history())
-    lag = rig.source.lag
+    ends = rig.source.ends
     failures = [BrokerUnavailable("a partition has no leader") for _ in range(3)]
 
-    async def fail_first() -> Mapping[Partition, int]:
+    async def fail_first() -> Offsets:
         if failures:
             raise failures.pop()
-        return await lag()
+        return await ends()
 
-    monkeypatch.setattr(rig.source, "lag", fail_first)
+    monkeypatch.setattr(rig.source, "ends", fail_first)
     rig.source.idle_fetches = 50
 
     await rig.consume()
@@ -246,6 +247,26 @@ async def test_lag_that_cannot_be_told_slows_nothing_down_and_keeps_the_consumer
     assert rig.waits == []
     assert rig.rows == oracle(history())
     assert rig.seen.states == [frozenset({"broker_unavailable"}), frozenset()]
+
+
+async def test_what_comes_while_the_database_is_away_is_seen_to_wait(rig: Rig) -> None:
+    rig.limits = ConsumerLimits(lag_interval=0.0)
+    put(rig.kafka, PAYMENTS, *history()[:1])
+    apply = rig.store.apply
+
+    async def away(batch: Batch) -> Applied:
+        if rig.kafka.log(PAYMENTS).end < 5:
+            put(rig.kafka, PAYMENTS, *history()[:1])
+            raise StoreUnavailable("away")
+        return await apply(batch)
+
+    rig.store.apply = away  # type: ignore[method-assign]
+
+    await rig.consume()
+
+    came = rig.clock.now().timestamp()
+    assert [lags[PAYMENTS] for lags in rig.seen.lags[:4]] == [Lag(records, came) for records in (2, 3, 4, 5)]
+    assert rig.seen.lags[-1][PAYMENTS] == Lag(0, None)
 
 
 async def test_a_member_without_partitions_is_ready_once_the_database_answers(rig: Rig) -> None:

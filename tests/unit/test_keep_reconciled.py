@@ -104,6 +104,19 @@ async def test_a_replica_does_what_is_due_and_counts_it(replica: Replica) -> Non
     assert (replica.opened, replica.runs("done")) == (1, 1)
 
 
+async def test_the_first_missed_event_of_a_type_that_an_endpoint_has_is_seen_to_be_one_more(replica: Replica) -> None:
+    (endpoint,) = CONFIG.endpoints
+    having = msgspec.structs.replace(endpoint, events=("charge.succeeded", "payment_intent.pondered", "charge.failed"))
+
+    await replica.rounds.one(msgspec.structs.replace(CONFIG, endpoints=(having,)))
+
+    (counts,) = (family for family in replica.registry.collect() if family.name == "stripe_ingest_missed_events")
+    assert {sample.labels["event_type"]: sample.value for sample in counts.samples} == {
+        "charge.failed": 0,
+        "charge.succeeded": 0,
+    }
+
+
 async def test_what_another_has_done_within_the_interval_opens_nothing(replica: Replica) -> None:
     await replica.rounds.one(CONFIG)
     replica.world.clock.advance(600)

@@ -28,19 +28,47 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "projections": (CORE, {"msgspec"}),
     "credentials": (CORE, set()),
     "credentials.file": (CORE | {"credentials", "signature"}, {"cryptography", "msgspec"}),
+    "tracing": (set(), set()),
     "ports": (CORE | {"projections", "credentials.book"}, set()),
     "clock": (set(), set()),
     "hangup": (set(), set()),
     "stopping": (set(), set()),
-    "telemetry": (CORE | {"ports", "consumer.observer"}, {"prometheus_client", "structlog", "orjson"}),
+    "telemetry": (
+        CORE | {"ports", "consumer.lag", "consumer.observer", "records"},
+        {"prometheus_client", "structlog", "orjson"},
+    ),
+    # The SDK's packages are an extra: nothing imports this module but its composition, where it is asked for.
+    "telemetry.tracing": (CORE | {"telemetry", "tracing"}, {"opentelemetry", "structlog"}),
+    # What metrics are called by the values that the code knows.
+    "telemetry.catalogue": (CORE | {"normalize", "projections", "telemetry"}, set()),
     "receiver.dedupe": (CORE | {"ports"}, set()),
+    "receiver.arriving": (CORE, set()),
     "receiver.ingest": (
-        CORE | {"ports", "normalize", "records", "redaction", "signature", "receiver.dedupe"},
+        CORE
+        | {
+            "ports",
+            "normalize",
+            "records",
+            "redaction",
+            "signature",
+            "tracing",
+            "receiver.arriving",
+            "receiver.dedupe",
+        },
         set(),
     ),
     "receiver.http": (
         CORE
-        | {"config", "normalize", "receiver.ingest", "receiver.reading", "receiver.skew", "signature", "telemetry"},
+        | {
+            "config",
+            "normalize",
+            "receiver.ingest",
+            "receiver.reading",
+            "receiver.skew",
+            "signature",
+            "telemetry",
+            "tracing",
+        },
         {"aiohttp", "orjson", "structlog"},
     ),
     "receiver.reading": ({"errors"}, set()),
@@ -49,7 +77,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "receiver.workers": ({"errors", "hangup"}, {"structlog"}),
     "receiver.reloading": (CORE | {"config", "signature", "telemetry"}, {"msgspec", "structlog"}),
     "receiver": (set(), set()),
-    "consumer": (CORE | {"ports", "records", "consumer", "projections"}, {"structlog"}),
+    "consumer": (CORE | {"ports", "records", "consumer", "projections", "tracing"}, {"structlog"}),
     "recovery.redrive": (
         CORE | {"ports", "normalize", "records", "redaction", "receiver.ingest", "recovery.taking"},
         set(),
@@ -86,6 +114,18 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         CORE | {"config", "credentials.book", "normalize.envelope", "ports"},
         {"msgspec"},
     ),
+    # The page's rules and figures are pure; `http` and `asking` alone know the web framework, and none a driver.
+    "page": (set(), set()),
+    "page.sessions": (set(), set()),
+    "page.access": (CORE, set()),
+    "page.live": (CORE | {"ports", "signature", "telemetry"}, {"prometheus_client", "structlog"}),
+    "page.timeline": (CORE | {"ports", "projections"}, {"msgspec"}),
+    "page.documents": ({"ports", "projections.model"}, set()),
+    "page.consumers": (CORE | {"ports", "telemetry"}, {"structlog"}),
+    "page.parked": (CORE | {"ports", "recovery.redrive", "telemetry"}, {"structlog"}),
+    "page.files": (set(), set()),
+    "page.asking": (set(), {"aiohttp", "msgspec"}),
+    "page.http": (CORE | {"ports", "projections.model", "telemetry"}, {"aiohttp", "msgspec", "structlog"}),
     "presets": ({"errors"}, set()),
     "sql": ({"sql"}, {"alembic", "sqlalchemy"}),
     # The fake Stripe knows Stripe's event types from the one list there is of them, and takes time as an argument.
@@ -103,6 +143,7 @@ ADAPTERS: dict[str, set[str]] = {
     "dedupe_memory": set(),
     "dedupe_redis": {"redis", "hiredis"},
     "http_probe": {"aiohttp"},
+    "certificates": {"cryptography"},
 }
 """An adapter: the core, ports, projections, records, its siblings of the same driver, and that one driver (with its
 parser, where that is a package of its own)."""

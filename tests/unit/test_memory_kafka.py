@@ -125,7 +125,7 @@ class TestMemoryRecordSource(RecordSourceContract):
         assert await source.fetch(max_records=1, timeout_seconds=0.01) == []
         await source.commit({first: 1})
         with pytest.raises(BrokerUnavailable):
-            await source.lag()
+            await source.ends()
 
         assert source.commit_failures == 1
         assert await harness.committed(first) is None
