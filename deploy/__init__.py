@@ -1,0 +1,1 @@
+"""What runs stripe-ingest and watches over it. Nothing here is in the wheel."""
