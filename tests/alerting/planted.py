@@ -1,0 +1,74 @@
+"""`python -m tests.alerting.planted BUG ARGUMENTS…`: `stripe-ingest ARGUMENTS…` with a bug in it.
+
+Some alerts tell of our own mistakes. Nobody knows of one that is still there, so one is planted.
+"""
+
+import importlib.metadata
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+TRIGGER: Final = "planted"
+"""The event type, or a part of a key, at which a bug shows."""
+
+
+def internal_error() -> None:
+    """Normalizing one event type raises what nobody has foreseen."""
+    from service.receiver import ingest  # noqa: PLC0415
+
+    normalize = vars(ingest)["normalize"]
+
+    def broken(known: Any, redaction: Any) -> Any:
+        event = normalize(known, redaction)
+        if TRIGGER in getattr(event, "event_type", ""):
+            raise ZeroDivisionError(TRIGGER)
+        return event
+
+    vars(ingest)["normalize"] = broken
+
+
+def dedupe_unforeseen() -> None:
+    """The dedupe store's adapter raises what nobody has foreseen, for every tenth claim."""
+    from service.adapters.dedupe_postgres import PostgresDedupeStore  # noqa: PLC0415
+
+    claim = PostgresDedupeStore.claim
+    calls = 0
+
+    async def broken(self: Any, *arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls % 10 == 0:
+            raise ZeroDivisionError(TRIGGER)
+        return await claim(self, *arguments, **named)
+
+    vars_of: Any = PostgresDedupeStore
+    vars_of.claim = broken
+
+
+def other_version() -> None:
+    """A release that is not the others'."""
+    version = importlib.metadata.version
+
+    def another(distribution_name: str) -> str:
+        return "99.0.0" if distribution_name == "stripe-ingest" else version(distribution_name)
+
+    importlib.metadata.version = another
+
+
+BUGS: Final[Mapping[str, Callable[[], None]]] = {
+    bug.__name__.replace("_", "-"): bug for bug in (internal_error, dedupe_unforeseen, other_version)
+}
+
+
+def main() -> None:
+    """Plant the bug, then be the command."""
+    _, bug, *arguments = sys.argv
+    BUGS[bug]()
+    from service.__main__ import main as command  # noqa: PLC0415
+
+    sys.argv = ["stripe-ingest", *arguments]
+    command()
+
+
+if __name__ == "__main__":
+    main()
