@@ -1,10 +1,13 @@
 """The admin listener of every process: probes, metrics, and a receiver's page. Never on the public port."""
 
+import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
@@ -17,6 +20,11 @@ Part: TypeAlias = Callable[[web.Application], None]
 """Adds routes of its own, `/` among them, to an admin application."""
 
 KEEPALIVE_SECONDS: Final = 30
+CONNECTIONS_MAX: Final = 64
+"""One more takes the place of the oldest. Descriptors are the process's: whoever opened connections here without end
+would keep Stripe's out; and whoever held all that a bound allows would keep the probes out, and have us restarted."""
+BACKLOG: Final = 32
+"""So many are accepted at once, before any of them is counted."""
 PATHS: Final = ("/livez", "/readyz", "/metrics")
 
 
@@ -49,30 +57,58 @@ def build_admin(registry: CollectorRegistry, problems: Problems, part: Part | No
     return app
 
 
+class _Brief(logging.Filter):
+    """Drops what aiohttp says of unreadable requests: a traceback each, with the stranger's own bytes."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_protocol_log: Final = logging.getLogger("service.admin.protocol")
+_protocol_log.addFilter(_Brief())
+
+
 async def serve_admin(app: web.Application, host: str, port: int) -> web.AppRunner:
     """Start the admin listener; `cleanup()` of the returned runner stops it. Raises `ConfigurationError`."""
+    listening: list[asyncio.Server] = []
+
+    async def stop_listening(_: web.Application) -> None:
+        for each in listening:
+            each.close()
+
+    app.on_shutdown.append(stop_listening)
     runner = web.AppRunner(
         app,
         access_log=None,
         auto_decompress=False,  # inflating for strangers is an amplifier
         keepalive_timeout=KEEPALIVE_SECONDS,
+        logger=_protocol_log,
         shutdown_timeout=1,
     )
     await runner.setup()
+    loop = asyncio.get_running_loop()
     try:
-        await listen(web.TCPSite(runner, host, port), "admin")
-    except ConfigurationError:
+        listening.append(await loop.create_server(_accepting(runner), host, port, backlog=BACKLOG))
+    except OSError as error:
         await runner.cleanup()
-        raise
+        raise cannot_listen("admin", error) from None
     return runner
 
 
-async def listen(site: web.TCPSite, section: str) -> None:
-    """Start to listen. Raises `ConfigurationError` naming the section whose host and port cannot be had."""
-    try:
-        await site.start()
-    except OSError as error:
-        raise cannot_listen(section, error) from None
+def _accepting(runner: web.AppRunner) -> Callable[[], asyncio.Protocol]:
+    server = runner.server
+    if server is None:
+        raise RuntimeError("the runner is not set up")
+
+    def accept() -> asyncio.Protocol:
+        transports = [each.transport for each in server.connections if each.transport is not None]
+        there = [each for each in transports if not each.is_closing()]
+        for oldest in there[: max(0, len(there) + 1 - CONNECTIONS_MAX)]:
+            # Not closed: that would wait for a peer that does not read.
+            oldest.abort()
+        return server()
+
+    return accept
 
 
 def cannot_listen(section: str, error: OSError) -> ConfigurationError:

@@ -58,6 +58,9 @@ class _Position:
     """Where one `seek` has led; another seek makes another object, so identity tells them apart."""
 
     next_offset: int
+    passed: int
+    """How far the driver has come: after `next_offset` there may be offsets without a record, as transactions and
+    compaction leave them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +191,7 @@ class KafkaRecordSource:
             return
         self._member.consumer.seek(tp, offset)
         self._member.consumer.resume(tp)
-        self._member.assignment.positions[tp] = _Position(offset)
+        self._member.assignment.positions[tp] = _Position(offset, passed=offset)
         self._waited = 0.0
 
     def unposition(self, partitions: Collection[Partition]) -> None:
@@ -244,7 +247,8 @@ class KafkaRecordSource:
         if not assigned:
             return {}
         ends = await self._ask(lambda consumer: consumer.end_offsets(assigned))
-        return {partition_of(tp): ends[tp] for tp in assigned}
+        positions = self._member.assignment.positions if self._member is not None else {}
+        return {partition_of(tp): _end_of_records(positions.get(tp), ends[tp]) for tp in assigned}
 
     async def _open(self) -> _Member:
         if self._member is None:
@@ -339,7 +343,7 @@ class KafkaRecordSource:
 
         False where that one gets no answer either: the broker is away, and replacing anything would not help.
         """
-        positions = self._next_offsets()
+        positions = self._passed()
         if not positions:
             return False
         consumer = self._new_consumer(group=None)
@@ -353,10 +357,10 @@ class KafkaRecordSource:
             await dispose(consumer, self._timing.close)
         return any(ends[tp] > offset for tp, offset in positions.items())
 
-    def _next_offsets(self) -> Mapping[TopicPartition, int]:
+    def _passed(self) -> Mapping[TopicPartition, int]:
         if self._member is None:
             return {}
-        return {tp: position.next_offset for tp, position in self._member.assignment.positions.items()}
+        return {tp: position.passed for tp, position in self._member.assignment.positions.items()}
 
     async def _ask(
         self, question: Callable[[AIOKafkaConsumer], Awaitable[Mapping[TopicPartition, int]]]
@@ -384,7 +388,11 @@ class KafkaRecordSource:
 def _taken(member: _Member, poll: _Poll) -> list[ConsumedRecord]:
     """What a poll gave for positions that are still the present ones. Raises what it raised."""
     records: list[ConsumedRecord] = []
-    for tp, batch in poll.task.result().items():
+    polled = poll.task.result()
+    for tp, idle in poll.positions.items():
+        if tp not in polled and member.assignment.positions.get(tp) is idle:
+            idle.passed = _reached(member.consumer, tp) or idle.passed
+    for tp, batch in polled.items():
         position = member.assignment.positions.get(tp)
         if position is None:
             continue
@@ -392,9 +400,23 @@ def _taken(member: _Member, poll: _Poll) -> list[ConsumedRecord]:
             # Sought while the poll ran: what it took may have come after that, and would be missing.
             member.consumer.seek(tp, position.next_offset)
             continue
-        position.next_offset = batch[-1].offset + 1
+        position.next_offset = position.passed = batch[-1].offset + 1
         records += map(consumed, batch)
     return records
+
+
+def _reached(consumer: AIOKafkaConsumer, tp: TopicPartition) -> int | None:
+    """The driver's own position, at once: its `position` waits where there is none."""
+    assignment = consumer._subscription.subscription.assignment  # noqa: SLF001 - see above
+    if assignment is None or tp not in assignment.tps:
+        return None
+    state = assignment.state_value(tp)
+    return int(state.position) if state.has_valid_position else None
+
+
+def _end_of_records(position: _Position | None, end: int) -> int:
+    """Where a log ends for who wants records: what follows our position and is passed has none."""
+    return position.next_offset if position is not None and position.passed >= end else end
 
 
 def consumed(record: "ConsumerRecord[bytes, bytes]") -> ConsumedRecord:

@@ -140,12 +140,15 @@ class PostgresEventLog:
         self._some_wait.set()
         await asyncio.wait([self._task], timeout=timeout_seconds)
         self._task.cancel()
+        # Before who uses it has ended: to give a connection back it would ask a server that has fallen silent.
+        self._pool.terminate()
         await asyncio.gather(self._task, return_exceptions=True)
         if left := len(self._in_hand) + len(self._waiting):
             self._on_dropped(left)
+            # Nobody comes for the metrics of a process that ends.
+            _log.warning("event_log.dropped_at_the_end", extra={"arrivals": left})
         self._in_hand = ()
         self._waiting.clear()
-        self._pool.terminate()
 
     async def _run(self) -> None:
         while self._waiting or not self._closing.is_set():

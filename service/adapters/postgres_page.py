@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import accumulate
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -25,6 +26,9 @@ STATEMENT_SECONDS: Final = 3.0
 CALL_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 60.0
 """After which a connection that nobody uses is closed: most of the time nobody looks at the page."""
+LINES_CHARACTERS_MAX: Final = 4 * 1024 * 1024
+"""Of an object's ledger, the newest so much: a charge with all its refunds comes to 100 kB a line, and two hundred of
+them would keep deliveries waiting for a second."""
 ARRIVALS_MAX: Final = 50
 """Of an object that has no ledger."""
 
@@ -222,7 +226,7 @@ class _Looking:
         found = await self._connection.fetch(
             sql.LINES[projection], self._key.account, self._key.livemode, names, self._limit + 1
         )
-        lines = [_line(each, prefixes) for each in self._bounded(found, self._limit)]
+        lines = [_line(each, prefixes) for each in self._light(self._bounded(found, self._limit))]
         if prefixes:
             lines = [line for line in lines if (line.object_type == "product") is (kind == "product")]
         return FoundObject(kind, row, list(dict.fromkeys(rows)), lines, (), self._cut)
@@ -235,6 +239,11 @@ class _Looking:
         for each in found:
             by_table.setdefault(each["name"], []).append(_named(each))
         return [each for rows in by_table.values() for each in self._bounded(rows, sql.ROWS_MAX)]
+
+    def _light(self, found: Sequence[asyncpg.Record]) -> Sequence[asyncpg.Record]:
+        """The first of the lines, up to so much text, one at least; that there are more is remembered."""
+        characters = accumulate(len(each["data"]) + len(each["previous"] or "") for each in found)
+        return self._bounded(found, max(1, sum(1 for sum_so_far in characters if sum_so_far <= LINES_CHARACTERS_MAX)))
 
     def _bounded(self, found: Sequence[_T], most: int) -> Sequence[_T]:
         """So many of what was found; that there are more is remembered."""

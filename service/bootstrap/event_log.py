@@ -39,8 +39,9 @@ async def event_log(config: Config, metrics: EventLogMetrics) -> AsyncIterator[E
         yield log
     finally:
         upkeep.cancel()
-        await asyncio.gather(upkeep, return_exceptions=True)
+        # First the log, which takes the connection away that pruning may still have to give back.
         await log.close(timeout_seconds=CLOSE_SECONDS_MAX)
+        await asyncio.gather(upkeep, return_exceptions=True)
 
 
 async def _prune(log: PostgresEventLog) -> None:
@@ -51,7 +52,9 @@ async def _prune(log: PostgresEventLog) -> None:
             async with asyncio.timeout(PRUNE_INTERVAL_SECONDS):
                 while await log.prune(PRUNE_BATCH) == PRUNE_BATCH:
                     pass
-        except (StoreUnavailable, TimeoutError) as error:
+        except StoreUnavailable as error:
             _log.warning("event_log.prune_failed", reason=str(error))
+        except TimeoutError:
+            _log.info("event_log.prune_unfinished")  # as after a shorter retention was set; the next run goes on
         except Exception as error:  # noqa: BLE001 -- the next run may go well; without any, the table grows for ever
             _log.error("event_log.unforeseen", operation="prune", **traced(error))

@@ -68,6 +68,10 @@ async def _composed(
         reader = PostgresOperatorReader(config.database.url.value)
         stack.push_async_callback(reader.close)
     topics = Topics(config.kafka.topic_prefix)
+    places = {
+        "dead-letter": _place("dead_letter", dead_letters(config), current, _dead_letter_step),
+        "quarantine": _place("quarantine", quarantine(config), current, _body_step),
+    }
     consumers = Consumers(
         {
             name: (topics.group(name), [topics.of(category) for category in projection.categories])
@@ -75,7 +79,8 @@ async def _composed(
         },
         partial(bootstrap_kafka.record_log, config),
         reader,
-        clock.monotonic,
+        clock,
+        {name: place.topic for name, place in places.items()},
     )
     stack.push_async_callback(consumers.close)
     parking = Parking(metrics)
@@ -92,10 +97,7 @@ async def _composed(
         consumers=consumers,
         reader=reader,
         parking=parking,
-        places={
-            "dead-letter": _place("dead_letter", dead_letters(config), current, _dead_letter_step),
-            "quarantine": _place("quarantine", quarantine(config), current, _body_step),
-        },
+        places=places,
         files=files,
         metrics=metrics,
     )

@@ -59,10 +59,13 @@ async def keep_watched(current: Callable[[], Config], registry: ProcessRegistry)
     await asyncio.sleep(min(seconds, FIRST_LOOK_SECONDS))
     while True:
         config = current()
-        if watch is None and _with_keys(config):
-            # Not before: who has no keys is not to be told that nobody has ever looked.
-            watch = Watch(EndpointMetrics(registry), registry.certificate_not_after)
-        if watch is not None:
+        if not _with_keys(config):
+            # Who has no keys is not to be told that nobody looks.
+            if watch is not None:
+                watch.end()
+            watch = None
+        else:
+            watch = watch or Watch(EndpointMetrics(registry), registry.certificate_not_after)
             await watch.one(config)
         await asyncio.sleep(seconds)
 
@@ -76,13 +79,17 @@ class Watch:
         self._known: dict[str, Mapping[EndpointProblem, str]] = {}
         """Name → what is wrong with the endpoint."""
 
+    def end(self) -> None:
+        """Forget what was seen."""
+        for name in tuple(self._known):
+            self._forget(name)
+        self._metrics.withdraw()
+
     async def one(self, config: Config) -> None:
         """Look once. Raises nothing: whatever fails is logged, and counted where it is an account's."""
         with_keys = _with_keys(config)
         for name in self._known.keys() - with_keys:
             self._forget(name)
-        if not with_keys:
-            return
         with _surviving():
             async with looking(config) as made:
                 self._show(made, await made.look())

@@ -21,8 +21,11 @@ from typing import Final
 from service.events import Secret
 from service.page.sessions import Session
 
-_FORWARDING_HEADERS: Final = frozenset({"forwarded", "via", "x-real-ip", "true-client-ip", "cf-connecting-ip"})
-_FORWARDING_PREFIX: Final = "x-forwarded-"
+_FORWARDING_NAMES: Final = frozenset({"via", "cdn-loop"})
+_FORWARDING_PREFIX: Final = "x-envoy-"
+_FORWARDING_PART: Final = "forwarded"
+_FORWARDING_ENDS: Final = ("-real-ip", "-client-ip", "-connecting-ip")
+"""By what they have in common: each proxy has its own, and too many here only ask for a session."""
 
 SECURITY_HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": (
@@ -134,8 +137,13 @@ def from_elsewhere(asked: Asked) -> bool:
 
 def is_forwarded(header_names: Iterable[str]) -> bool:
     """Whether a proxy says that it asks for somebody else."""
-    names = [name.lower() for name in header_names]
-    return any(name in _FORWARDING_HEADERS or name.startswith(_FORWARDING_PREFIX) for name in names)
+    return any(
+        name in _FORWARDING_NAMES
+        or name.startswith(_FORWARDING_PREFIX)
+        or name.endswith(_FORWARDING_ENDS)
+        or _FORWARDING_PART in name
+        for name in map(str.lower, header_names)
+    )
 
 
 def is_loopback(address: str | None) -> bool:

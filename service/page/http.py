@@ -317,7 +317,8 @@ class _Handlers:
             found = await reader.found(key, limit=ENTRIES_MAX) if key is not None else None
             if key is None or found is None:
                 refuse(404, "not_found", "nothing is known of this id")
-            return _json(object_document(key, found))
+            # Not on the event loop: to order and compare a long history takes longer than a delivery may wait.
+            return _json(await asyncio.to_thread(object_document, key, found))
 
     async def parked(self, request: web.Request) -> web.StreamResponse:
         """What is parked."""

@@ -55,10 +55,13 @@ VERIFIED: Final = "stripe_ingest_verified_total"
 BYPASSED: Final = "stripe_ingest_dedupe_bypassed_total"
 PROBLEM: Final = "stripe_ingest_endpoint_problem"
 UNDELIVERED: Final = "stripe_ingest_endpoint_undelivered_events"
+LOGGED: Final = "stripe_ingest_event_log_arrivals_total"
 NAMES: Final = (
     DELIVERIES, DURATION, IN_FLIGHT, LOOP_LAG, LAST_EVENT, CLOCK_SKEW, VERIFIED, BYPASSED, PROBLEM, UNDELIVERED,
+    LOGGED,
 )  # fmt: skip
 """What is read; one that is not there, such as what nobody watches, reads as nothing."""
+_OF_ENDPOINTS: Final = (DELIVERIES, LAST_EVENT, CLOCK_SKEW, VERIFIED, PROBLEM, UNDELIVERED)
 
 _SAFE: Final = frozenset({"accepted", "duplicate", "quarantined"})
 _SIGNATURE_WRONG: Final = frozenset({"signature_mismatch", "timestamp_outside_tolerance"})
@@ -66,6 +69,9 @@ _SIGNATURE_WRONG: Final = frozenset({"signature_mismatch", "timestamp_outside_to
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 """A series' labels, in the metric's own order."""
 Series: TypeAlias = Mapping[Labels, float]
+Its: TypeAlias = Sequence[tuple[Mapping[str, str], float]]
+"""A metric's series of one endpoint."""
+ByEndpoint: TypeAlias = Mapping[str, Its]
 
 _log: Final = structlog.get_logger("service.page")
 
@@ -96,6 +102,10 @@ class Point:
     p99_ms: float | None
     in_flight: float
     loop_lag_ms: float | None
+    bypassed: float
+    """Deliveries that were published without asking the dedupe store."""
+    unlogged: float
+    """Arrivals that the event log has not got."""
 
 
 def read(registry: CollectorRegistry, clock: Clock) -> Sample:
@@ -151,6 +161,12 @@ def between(before: Sample, after: Sample) -> Point:
         p99_ms=_milliseconds(quantile(0.99, durations)),
         in_flight=sum(after.series(IN_FLIGHT).values()),
         loop_lag_ms=_milliseconds(quantile(0.99, _buckets(before, after, LOOP_LAG))),
+        bypassed=sum(increases(before.series(BYPASSED), after.series(BYPASSED)).values()),
+        unlogged=sum(
+            count
+            for labels, count in increases(before.series(LOGGED), after.series(LOGGED)).items()
+            if ("result", "dropped") in labels
+        ),
     )
 
 
@@ -212,6 +228,8 @@ class Live:
         self._points: deque[Point] = deque(maxlen=POINTS_MAX)
         self._since: dict[str, float] = {}
         """Endpoint → since when it is served, as far as this has seen."""
+        self._told: tuple[Sample, Mapping[str, object]] | None = None
+        """What came of a sample: worked out once, however many ask."""
         self._seldom = Seldom()
         self._note_endpoints()
 
@@ -234,39 +252,53 @@ class Live:
 
     def document(self) -> Mapping[str, object]:
         """All of it, as `/api/live` tells it."""
-        points = list(self._points)
-        tags = sorted({tag for point in points for tag in point.outcomes} | _SAFE)
+        if self._told is None or self._told[0] is not self._last:
+            self._told = (self._last, self._figures())
         problems = list(self._problems())
         return {
             "now": self._clock.now().timestamp(),
             "every_seconds": EVERY_SECONDS,
+            **self._told[1],
+            "ready": not problems,
+            "problems": problems,
+        }
+
+    def _figures(self) -> Mapping[str, object]:
+        """What follows from the samples alone."""
+        points = list(self._points)
+        tags = sorted({tag for point in points for tag in point.outcomes} | _SAFE)
+        by_endpoint = {name: _by_endpoint(self._last.series(name)) for name in _OF_ENDPOINTS}
+        return {
             "at": [point.at for point in points],
             "outcomes": {tag: [round(point.outcomes.get(tag, 0.0), 3) for point in points] for tag in tags},
             "p50_ms": [point.p50_ms for point in points],
             "p99_ms": [point.p99_ms for point in points],
             "in_flight": [point.in_flight for point in points],
             "loop_lag_ms": [point.loop_lag_ms for point in points],
-            "endpoints": [self._endpoint(endpoint) for endpoint in self._endpoints()],
+            "endpoints": [self._endpoint(endpoint, by_endpoint) for endpoint in self._endpoints()],
             "totals": _totals(self._last),
-            "ready": not problems,
-            "problems": problems,
+            "recent": {
+                "bypassed": int(sum(point.bypassed for point in points)),
+                "unlogged": int(sum(point.unlogged for point in points)),
+            },
         }
 
     def _note_endpoints(self) -> None:
         served = {endpoint.name for endpoint in self._endpoints()}
         self._since = {name: self._since.get(name, self._last.at) for name in served}
 
-    def _endpoint(self, endpoint: Endpoint) -> Mapping[str, object]:
+    def _endpoint(self, endpoint: Endpoint, by_endpoint: Mapping[str, ByEndpoint]) -> Mapping[str, object]:
         name = endpoint.name
-        accepted = sum(_of(self._last, DELIVERIES, endpoint=name, outcome="accepted").values())
+        its = {metric: found.get(name, ()) for metric, found in by_endpoint.items()}
+        accepted = sum(value for labels, value in its[DELIVERIES] if labels["outcome"] == "accepted")
         # Before its first event the gauge says since when the endpoint is served.
-        last_event_at = _one(self._last, LAST_EVENT, name) if accepted else None
-        now = self._clock.now().timestamp()
+        last_event_at = _one(its[LAST_EVENT]) if accepted else None
+        now = self._last.at
         quiet = is_quiet(now=now, since=self._since.get(name, now), accepted=accepted, last_event_at=last_event_at)
-        problems = self._problems_of(endpoint)
+        problems = self._problems_of(endpoint, its[PROBLEM])
         minute = list(self._points)[-MINUTE_POINTS:]
-        verified = {dict(labels)["secret"]: value for labels, value in _of(self._last, VERIFIED, endpoint=name).items()}
-        undelivered = _one(self._last, UNDELIVERED, name)
+        verified = {labels["secret"]: value for labels, value in its[VERIFIED]}
+        undelivered = _one(its[UNDELIVERED])
         return {
             "name": name,
             "path": endpoint.path,
@@ -275,7 +307,7 @@ class Live:
             "last_event_at": last_event_at,
             "per_minute": _per_minute(minute, name, lambda tag: tag in _SAFE),
             "refused_per_minute": _per_minute(minute, name, lambda tag: tag in _REFUSED),
-            "clock_skew_seconds": _one(self._last, CLOCK_SKEW, name),
+            "clock_skew_seconds": _one(its[CLOCK_SKEW]),
             "secrets": [
                 {"fingerprint": each, "verified": int(verified.get(each, 0))}
                 for each in map(fingerprint, endpoint.secrets)
@@ -285,9 +317,8 @@ class Live:
             "health": "problem" if problems else "quiet" if quiet else "ok",
         }
 
-    def _problems_of(self, endpoint: Endpoint) -> Sequence[str]:
-        seen = _of(self._last, PROBLEM, endpoint=endpoint.name)
-        found = {dict(labels)["problem"] for labels, value in seen.items() if value}
+    def _problems_of(self, endpoint: Endpoint, seen: Its) -> Sequence[str]:
+        found = {labels["problem"] for labels, value in seen if value}
         if not endpoint.secrets:
             found.add(NO_SECRET)
         counts: defaultdict[str, float] = defaultdict(float)
@@ -300,14 +331,18 @@ class Live:
         return sorted(found)
 
 
-def _of(sample: Sample, name: str, **labels: str) -> Series:
-    """The series of a metric that have these labels."""
-    return {found: value for found, value in sample.series(name).items() if labels.items() <= dict(found).items()}
+def _by_endpoint(series: Series) -> ByEndpoint:
+    """In one pass: to look through all series for each endpoint is work of the order of their square."""
+    found: defaultdict[str, list[tuple[Mapping[str, str], float]]] = defaultdict(list)
+    for labels, value in series.items():
+        named = dict(labels)
+        found[named["endpoint"]].append((named, value))
+    return found
 
 
-def _one(sample: Sample, name: str, endpoint: str) -> float | None:
+def _one(its: Its) -> float | None:
     """An endpoint's gauge; None where it has never been set."""
-    return next(iter(_of(sample, name, endpoint=endpoint).values()), None)
+    return its[0][1] if its else None
 
 
 def _per_minute(points: Sequence[Point], endpoint: str, counts: Callable[[str], bool]) -> float:

@@ -286,7 +286,7 @@ class Receiver:
                     line["age_seconds"] = round(age_seconds, 3)
                     self.metrics.event_age.labels(endpoint).observe(max(age_seconds, 0.0), exemplar(ingested.trace_id))
                     self._count(event, endpoint)
-                self.metrics.last_event.labels(endpoint).set_to_current_time()
+                self.metrics.event_accepted(endpoint)
                 return {"status": "accepted", "id": event_id}
             case Duplicate(event_id):
                 line["outcome"] = "duplicate"

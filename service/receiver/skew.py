@@ -20,19 +20,19 @@ class SkewWatch:
     """
 
     def __init__(self, metrics: ReceiverMetrics, *, seldom: Seldom | None = None) -> None:
-        self._gauge = metrics.clock_skew
+        self._metrics = metrics
         self._seldom = seldom or Seldom()
         self._refused = 0
         """In a row; below zero: signed in our past."""
 
     def accepted(self, endpoint: str, skew_seconds: float) -> None:
         """A delivery was within the tolerance."""
-        self._gauge.labels(endpoint).set(skew_seconds)
+        self._metrics.skew_measured(endpoint, skew_seconds)
         self._refused = 0
 
     def refused(self, endpoint: str, skew_seconds: float) -> None:
         """A delivery was outside the tolerance."""
-        self._gauge.labels(endpoint).set(skew_seconds)
+        self._metrics.skew_measured(endpoint, skew_seconds)
         step = 1 if skew_seconds > 0 else -1
         self._refused = self._refused + step if self._refused * step > 0 else step
         if abs(self._refused) >= REFUSED_IN_A_ROW and self._seldom.due() is not None:

@@ -86,6 +86,16 @@ class ReceiverMetrics:
             self.last_event.labels(name).set_to_current_time()
         self._served = frozenset(endpoints)
 
+    def event_accepted(self, endpoint: str) -> None:
+        """Now, where it is served still: a delivery that ends later must not bring back what `serve` has removed."""
+        if endpoint in self._served:
+            self.last_event.labels(endpoint).set_to_current_time()
+
+    def skew_measured(self, endpoint: str, skew_seconds: float) -> None:
+        """Of a rightly signed delivery, where its endpoint is served still."""
+        if endpoint in self._served:
+            self.clock_skew.labels(endpoint).set(skew_seconds)
+
 
 class EventLogMetrics:
     """What the event log counts."""
@@ -145,7 +155,13 @@ class EndpointMetrics:
     """What a receiver sees of its webhook endpoints at Stripe."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
         self.problem = gauge(catalogue.ENDPOINT_PROBLEM, registry)
         self.undelivered = gauge(catalogue.ENDPOINT_UNDELIVERED, registry)
         self.runs = counter(catalogue.ENDPOINT_WATCH_RUNS, registry)
         self.watched = gauge(catalogue.ENDPOINT_WATCHED, registry)
+
+    def withdraw(self) -> None:
+        """Show none of them any more: nobody looks, and what was seen last would grow old for ever."""
+        for instrument in (self.problem, self.undelivered, self.runs, self.watched):
+            self._registry.unregister(instrument)

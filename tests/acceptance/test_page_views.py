@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
+from service.errors import DeliveryRefused, IngestError, PublishRefused, Unavailable
 from service.money import CURRENCIES, format_minor
 from tests.support.browser import DESKTOP, PHONE, WAIT_MS, barriers, browser, complaints, overflows, page_in
 from tests.support.fake_page import HOSTILE, NOW, FakePage, arrival, parked, shop_page
@@ -214,12 +215,68 @@ async def test_the_first_line_says_whether_it_is_fine(page: Page, fake: FakePage
     await expect(line).to_contain_text("consumers caught up")
 
     fake.live |= {"ready": False, "problems": ["producer_down"]}
-    fake.consumers["groups"][0] |= {"lag": 120, "updated_at": fake.live["now"] - 200}
+    # Its other partitions move, and what waits elsewhere has only just come.
+    group = fake.consumers["groups"][0]
+    group |= {"lag": 150, "overdue": 100}
+    group["partitions"][2] |= {"lag": 120, "overdue": 100, "updated_at": fake.live["now"] - 200}
+    group["partitions"][3] |= {"lag": 30}
     await expect(line).to_contain_text("Not fine")
     await expect(line).to_contain_text("Not ready: producer down")
     await expect(line).to_contain_text(
-        "Consumer payments stands still: 120 records waiting, nothing applied for 3 min 20 s"
+        "Consumer payments stands still at 1 partition: 120 records waiting, nothing applied for 3 min 20 s"
     )
+
+
+async def test_all_is_not_well_where_nobody_complains(page: Page, fake: FakePage) -> None:
+    """What an operator would be told by an alert, and has to see here too."""
+    line = page.get_by_role("region", name="Is it fine?")
+    fake.live["outcomes"] = {"accepted": fake.live["outcomes"]["accepted"]}
+    await expect(line).to_contain_text("All is well", timeout=WAIT_MS)
+    await expect(line).to_contain_text("last event 3 s ago")
+    shop, group, now = fake.live["endpoints"][0], fake.consumers["groups"][1], fake.live["now"]
+
+    # A record that has only just come to a partition that was quiet for hours is no standstill.
+    group["partitions"][0] |= {"lag": 1, "updated_at": now - 9_000}
+    group["lag"] = 1
+    await expect(line).to_contain_text("1 record on the way to the tables")
+    await expect(line).to_contain_text("All is well")
+
+    fake.live["recent"] = {"bypassed": 3, "unlogged": 1}
+    await expect(line).to_contain_text("3 deliveries of the last ten minutes were published unchecked")
+    await expect(line).to_contain_text("1 arrival of the last ten minutes is not on the event log")
+
+    shop |= {"health": "quiet", "last_event_at": now - 7_200, "clock_skew_seconds": -90.0}
+    await expect(line).to_contain_text("Endpoint shop: no event for 2 h, which is longer than usual")
+    await expect(line).to_contain_text("this machine's clock and Stripe's differ by 1 min 30 s")
+    await expect(line).to_contain_text("Needs a look")
+
+    fake.consumers["parked"] = {"dead-letter": 7, "quarantine": 1}
+    await expect(line.get_by_role("link", name="7 dead letters in the last 24 hours")).to_be_visible()
+    await expect(line.get_by_role("link", name="1 quarantined body in the last 24 hours")).to_be_visible()
+
+    group["partitions"][0] |= {"lag": 90, "overdue": 80, "updated_at": now - 1}
+    group |= {"lag": 90, "overdue": 80}
+    await expect(line).to_contain_text("Consumer refunds is behind: 80 records waiting for more than a minute")
+
+    group["partitions"][0] |= {"lag": 0, "overdue": 0, "problem": "offset_out_of_range"}
+    await expect(line).to_contain_text(
+        "Consumer refunds cannot go on at stripe.refunds/0: its stored offset is outside"
+    )
+    await expect(line).to_contain_text("Not fine")
+
+
+async def test_figures_are_fresh_while_the_consumers_do_not_answer(page: Page, fake: FakePage) -> None:
+    await expect(page.locator(".tile.accepted dd")).to_have_text("104,245")
+    await page.route("**/api/consumers", lambda _: None)  # never answered
+    fake.live["totals"]["accepted"] = 104_300
+    await expect(page.locator(".tile.accepted dd")).to_have_text("104,300", timeout=WAIT_MS)
+    await page.unroute_all(behavior="ignoreErrors")
+    await page.route("**/api/consumers", lambda _: None)
+    await page.reload()
+    await expect(page.get_by_role("region", name="Is it fine?")).to_contain_text(
+        "How far the consumers are is not known yet", timeout=WAIT_MS
+    )
+    await page.unroute_all(behavior="ignoreErrors")
 
 
 async def test_figures_and_endpoints_are_shown(page: Page) -> None:
@@ -369,6 +426,45 @@ async def test_amounts_are_in_their_currency_with_the_minor_units_beside(page: P
     await expect(change).to_contain_text("insufficient_funds became → nothing")
 
 
+async def test_what_a_dispute_took_is_in_no_currency_of_the_payments(page: Page, fake: FakePage) -> None:
+    fake.objects[PAYMENT]["entries"][3] |= {
+        "object_type": "dispute", "object_id": "dp_1QF", "no_op": False,
+        "changes": [
+            {"field": name, "from": None, "to": minor}
+            for name, minor in (("amount_minor", 500), ("balance_change_minor", -412), ("balance_fee_minor", 1500))
+        ],
+    }  # fmt: skip
+    await page.goto(page.url + f"#/object/{PAYMENT}")
+    changes = page.locator(".timeline > li").last.locator(".changes > div")
+    await expect(changes.nth(0)).to_contain_text("500 JPY (500)")
+    await expect(changes.nth(1)).to_contain_text("-412 minor units")
+    await expect(changes.nth(2)).to_contain_text("1500 minor units")
+
+
+async def test_a_503_that_is_over_is_not_how_an_event_stands(page: Page, fake: FakePage) -> None:
+    """The arrival that was accepted is not on the log, which is best effort."""
+    again, _ = fake.events[EVENT]["arrivals"]
+    refused = again | {"arrival_id": 60, "outcome": "broker_unavailable", "duplicate_of": None}
+    fake.events[EVENT] |= {"arrivals": [refused, again | {"duplicate_of": None}], "effects": []}
+    await page.goto(page.url + f"#/event/{EVENT}")
+    await expect(page.locator(".way")).to_contain_text("It was published before")
+    await expect(page.locator(".way > li").last).to_contain_text("Not applied")
+
+
+async def test_the_pages_kinds_of_outcomes_are_the_services(page: Page) -> None:
+    def below(kind: type[IngestError]) -> set[str]:
+        return {kind.tag}.union(*(below(each) for each in kind.__subclasses__()))
+
+    refused = below(DeliveryRefused) - {IngestError.tag}
+    unavailable = below(Unavailable) | below(PublishRefused) | {IngestError.tag}
+    kinds: dict[str, str] = await page.evaluate(
+        "async (tags) => { const {kindOf} = await import('/static/words.js');"
+        " return Object.fromEntries(tags.map((tag) => [tag, kindOf(tag)])); }",
+        sorted(refused | unavailable),
+    )
+    assert kinds == {**dict.fromkeys(refused, "refused"), **dict.fromkeys(unavailable, "unavailable")}
+
+
 async def test_the_pages_amounts_are_the_services(page: Page) -> None:
     cases = [
         (minor, code) for code in (*CURRENCIES, "eur", "USD") for minor in (0, 5, 99, 1234, -1, -100_050, 2**53 - 1)
@@ -455,6 +551,15 @@ async def test_dead_letters_are_replayed_after_a_question(page: Page, fake: Fake
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.get_by_role("button", name="Sign in").first).to_be_visible()
     await expect(replay).to_have_count(0)
+
+
+async def test_nothing_found_is_not_nothing_there(page: Page, fake: FakePage) -> None:
+    fake.truncated = True
+    await page.goto(page.url + "#/dead-letters")
+    await expect(page.locator("main")).to_contain_text("not everything could be looked through")
+    fake.parked["dead-letter"] = []
+    await page.get_by_role("button", name="Show").click()
+    await expect(page.locator(".state-title")).to_have_text("Nothing was found in what could be looked through")
 
 
 async def test_parked_records_are_looked_for_by_id_and_time(page: Page, fake: FakePage) -> None:

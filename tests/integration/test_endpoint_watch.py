@@ -290,7 +290,7 @@ async def test_what_nobody_foresaw_ends_nothing_either(world: World, monkeypatch
     assert "payload" not in str(logs)
 
 
-async def test_where_no_endpoint_has_a_key_there_are_no_metrics_until_one_has(world: World) -> None:
+async def test_where_no_endpoint_has_a_key_there_are_no_metrics(world: World) -> None:
     with_key, world.config = world.config, world.having(api_key=None)
     watched_at = "stripe_ingest_endpoint_watched_timestamp_seconds"
     rounds = 0
@@ -307,6 +307,12 @@ async def test_where_no_endpoint_has_a_key_there_are_no_metrics_until_one_has(wo
 
         world.config = with_key
         await eventually(lambda: world.sample(watched_at), what="the endpoint is looked at")
+
+        world.config = world.having(api_key=None)
+        await eventually(lambda: world.sample(watched_at) is None, what="nobody looks, and nothing is shown")
+
+        world.config = with_key
+        await eventually(lambda: world.sample(watched_at), what="the endpoint is looked at again")
     finally:
         task.cancel()
         await asyncio.wait([task])

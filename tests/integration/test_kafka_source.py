@@ -262,6 +262,36 @@ async def test_silence_without_lag_replaces_nothing(harness: KafkaSourceHarness)
     assert harness.recreated == []
 
 
+async def test_offsets_without_records_at_the_end_of_a_log_are_nothing_to_wait_for(
+    harness: KafkaSourceHarness,
+) -> None:
+    first, second = harness.partitions
+    source = harness.new_source(SourceTiming(heartbeat=0.2, close=2.0, silent=0.1))
+    await assigned(source, harness.partitions)
+    source.seek(first, 0)
+    source.seek(second, 0)
+    async with (
+        AIOKafkaProducer(bootstrap_servers=harness.kafka.bootstrap_servers, transactional_id=harness.group) as producer,
+        producer.transaction(),
+    ):
+        await producer.send_and_wait(first.topic, b"0", b"pi_1", first.number)
+    # After the record there is the transaction's marker, which nobody is ever given.
+    assert await values(source, 1) == [b"0"]
+
+    async def at_the_end() -> bool:
+        await source.fetch(max_records=1, timeout_seconds=0.2)
+        return await source.ends() == {first: 1, second: 0}
+
+    await eventually(at_the_end, what="the log ends with its last record")
+    assert await nothing(source)
+    assert harness.recreated == []
+
+    await harness.append(first, b"1")
+    assert (await source.ends())[first] == 3
+    assert await values(source, 1) == [b"1"]
+    assert (await source.ends())[first] == 3
+
+
 async def test_a_consumer_whose_fetcher_died_is_replaced(harness: KafkaSourceHarness) -> None:
     first, _ = harness.partitions
     await harness.append(first, b"0")

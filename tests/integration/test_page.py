@@ -243,6 +243,7 @@ async def test_dead_letters_are_listed_and_replayed(deployed: Deployment, monkey
         assert {record["id"] for record in listed["records"]} == planted
         assert not listed["truncated"]
         assert all(record["reason"] == "schema_mismatch" for record in listed["records"])
+        assert (await browser.get("/api/consumers"))["parked"] == {"dead-letter": len(planted), "quarantine": 0}
         one = listed["records"][0]
         assert (await browser.get("/api/parked/dead-letter", id=one["id"]))["records"] == [one]
         assert len((await browser.get("/api/parked/dead-letter", limit=1))["records"]) == 1

@@ -121,7 +121,7 @@ async def test_the_end_writes_what_waits_and_takes_nothing_new(harness: Postgres
 
 
 async def test_the_end_has_a_bound_and_counts_what_it_leaves(
-    harness: PostgresEventLogHarness, monkeypatch: pytest.MonkeyPatch
+    harness: PostgresEventLogHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "GATHER_SECONDS", 0.0)
     loop = asyncio.get_running_loop()
@@ -135,6 +135,40 @@ async def test_the_end_has_a_bound_and_counts_what_it_leaves(
         assert loop.time() - started < 3
     assert await harness.ids() == []
     assert harness.told == {"dropped": BATCH_ARRIVALS_MAX + 1}
+    assert [(record.message, vars(record)["arrivals"]) for record in caplog.records] == [
+        ("event_log.dropped_at_the_end", BATCH_ARRIVALS_MAX + 1)
+    ]
+
+
+async def test_the_end_has_its_bound_where_the_database_has_fallen_silent(
+    postgres: LocalPostgres, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "CLOSE_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(bootstrap, "PRUNE_INTERVAL_SECONDS", 2.5)
+    prune = PostgresEventLog.prune
+    pruning = asyncio.Event()
+
+    async def noticed(self: PostgresEventLog, limit: int) -> int:
+        pruning.set()
+        return await prune(self, limit)
+
+    monkeypatch.setattr(PostgresEventLog, "prune", noticed)
+    loop = asyncio.get_running_loop()
+    config = Config(database=DatabaseConfig(url=Secret(database_url)))
+    try:
+        async with bootstrap.event_log(config, EventLogMetrics(CollectorRegistry())) as log:
+            assert isinstance(log, PostgresEventLog)
+            # Both connections are there when the server falls silent: each has then to be given back.
+            await asyncio.gather(log.prune(1), log.prune(1))
+            postgres.pause()
+            pruning.clear()
+            log.note(arrival("evt_1"))
+            await eventually(lambda: pruning.is_set() and log._in_hand, what="it is pruned, and a batch is in hand")
+            started = loop.time()
+
+        assert loop.time() - started < 2
+    finally:
+        postgres.resume()
 
 
 async def test_a_database_that_is_away_for_longer_than_arrivals_are_kept_costs_them(

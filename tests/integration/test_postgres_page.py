@@ -134,7 +134,7 @@ async def test_no_statement_reads_a_table_through(
 
 
 async def test_an_id_is_found_in_the_accounts_that_have_it(
-    connection: "asyncpg.Connection[asyncpg.Record]", reader: PostgresOperatorReader
+    connection: "asyncpg.Connection[asyncpg.Record]", reader: PostgresOperatorReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(connection, accounts=4, objects=50)
     await connection.execute(
@@ -152,6 +152,13 @@ async def test_an_id_is_found_in_the_accounts_that_have_it(
     found = await reader.found(ObjectKey(row["account"], True, "ch_23"), limit=1)
     assert found is not None
     assert (found.kind, found.cut, len(found.lines)) == ("payment", True, 1)
+    whole = await reader.found(ObjectKey(row["account"], True, "ch_23"), limit=200)
+    assert whole is not None
+    assert (whole.cut, len(whole.lines)) == (False, 2)
+    monkeypatch.setattr("service.adapters.postgres_page.LINES_CHARACTERS_MAX", 10)
+    light = await reader.found(ObjectKey(row["account"], True, "ch_23"), limit=200)
+    assert light is not None
+    assert (light.cut, light.lines) == (True, whole.lines[:1])
     assert [(each.table, each.id) for each in found.rows][:1] == [("payments", "pi_23")]
 
 

@@ -107,6 +107,7 @@ def consumers_answer(lag: int = 0) -> Json:
             "projection": projection,
             "group": f"stripe.{projection}",
             "lag": behind,
+            "overdue": 0,
             "updated_at": now - 1,
             "partitions": [
                 {
@@ -115,6 +116,9 @@ def consumers_answer(lag: int = 0) -> Json:
                     "next_offset": 18_000 + number,
                     "end_offset": 18_000 + number + (behind if number == 0 else 0),
                     "lag": behind if number == 0 else 0,
+                    "overdue": 0,
+                    "updated_at": now - 1,
+                    "problem": None,
                 }
                 for number in range(6)
             ],
@@ -124,7 +128,7 @@ def consumers_answer(lag: int = 0) -> Json:
         group(name, name, lag if name == "payments" else 0)
         for name in ("payments", "refunds", "subscriptions", "catalog")
     ]
-    return {"groups": groups, "problem": None}
+    return {"groups": groups, "parked": {"dead-letter": 0, "quarantine": 0}, "problem": None}
 
 
 def payment_answer() -> Json:
@@ -197,6 +201,8 @@ class FakePage:
     arrivals: list[Json] = field(default_factory=lambda: [arrival(number) for number in range(120, 0, -1)])
     events: dict[str, Json] = field(default_factory=dict)
     objects: dict[str, Json] = field(default_factory=dict)
+    truncated: bool = False
+    """Of what is parked, some was not looked through."""
     parked: dict[str, list[Json]] = field(default_factory=lambda: {"dead-letter": [], "quarantine": []})
     replays: list[tuple[str, list[str], bool]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
@@ -323,7 +329,7 @@ class FakePage:
     async def _parked(self, request: web.Request) -> web.Response:
         wanted = request.query.get("id", "")
         records = [each for each in self.parked[request.match_info["topic"]] if wanted in ("", each["id"])]
-        return await self._json({"records": records, "truncated": False})
+        return await self._json({"records": records, "truncated": self.truncated})
 
     async def _replay(self, request: web.Request) -> web.Response:
         if request.headers.get("X-CSRF-Token") != self._csrf:

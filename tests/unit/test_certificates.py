@@ -1,12 +1,13 @@
 """When the certificates of files expire, and how that is shown."""
 
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from service.adapters.certificates import expires
+from service.adapters.certificates import der_expires, expires
 from service.bootstrap.certificates import show_kafka_certificates
 from service.config import Config, KafkaConfig, KafkaSecurityConfig
 from service.telemetry.metrics import ProcessRegistry
@@ -47,6 +48,20 @@ def test_a_file_without_a_certificate_is_an_error(tmp_path: Path) -> None:
         expires(tmp_path / "empty.pem", NOW)
     with pytest.raises(OSError, match="missing"):
         expires(tmp_path / "missing.pem", NOW)
+
+
+def test_a_certificate_of_a_version_that_there_is_not_is_an_error_like_any_other(tmp_path: Path) -> None:
+    file = make_certificate(tmp_path / "good.pem", ends=NOW + DAY)
+    good = ssl.PEM_cert_to_DER_cert(file.read_text()[file.read_text().index("-----BEGIN CERT") :])
+    version_3, version_8 = b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07"
+    bad = good.replace(version_3, version_8, 1)
+    (tmp_path / "bad.pem").write_text(ssl.DER_cert_to_PEM_cert(bad))
+
+    assert der_expires(good) == NOW + DAY
+    with pytest.raises(ValueError, match="version"):
+        der_expires(bad)
+    with pytest.raises(ValueError, match="version"):
+        expires(tmp_path / "bad.pem", NOW)
 
 
 def shown(registry: ProcessRegistry, certificate: str) -> float | None:

@@ -151,7 +151,13 @@ def test_a_browser_tells_whose_page_asks(site: str | None, elsewhere: bool) -> N
     assert (access().refusal(Ring.REPLAY, asked, reads=False) == ORIGIN_NOT_ALLOWED) is elsewhere
 
 
-@pytest.mark.parametrize("name", ["Forwarded", "X-Forwarded-For", "x-forwarded-proto", "Via", "X-Real-IP"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Forwarded", "X-Forwarded-For", "x-forwarded-proto", "x_forwarded_for", "X-Original-Forwarded-For", "Via",
+        "X-Real-IP", "X-Client-IP", "X-Cluster-Client-Ip", "CF-Connecting-IP", "X-Envoy-External-Address", "CDN-Loop",
+    ],
+)  # fmt: skip
 def test_a_proxy_is_known_by_what_it_adds(name: str) -> None:
     assert is_forwarded(["Host", name])
     assert not is_forwarded(["Host", "Accept", "Cookie"])

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp import web
@@ -13,12 +14,12 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from service.adapters.memory_kafka import MemoryKafka, MemoryRecordLog
-from service.admin import Part, build_admin
+from service.admin import CONNECTIONS_MAX, Part, build_admin, serve_admin
 from service.clock import SystemClock
 from service.errors import BrokerUnavailable, StoreUnavailable
 from service.events import Arrival, ConsumedRecord, Partition, Record, Secret
 from service.page.access import SECURITY_HEADERS, Access
-from service.page.consumers import CACHED_SECONDS, Consumers
+from service.page.consumers import CACHED_SECONDS, OVERDUE_SECONDS, PARKED_HOURS, Consumers
 from service.page.files import StaticFile, read_files
 from service.page.http import DATA_AT_ONCE_MAX, Page, add_page
 from service.page.live import Live
@@ -29,7 +30,7 @@ from service.projections.model import ObjectKey
 from service.recovery.redrive import Outcome, Parked, Redriven, Step, quarantined
 from service.telemetry.metrics import PageMetrics
 from tests.support.page import TOKEN, Browser, browsing
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, free_port
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 QUARANTINE = "stripe.quarantine"
@@ -113,6 +114,19 @@ class World:
     opened: list[int]
 
 
+class Ticking:
+    """The system's clock, ahead by what a test says."""
+
+    def __init__(self, ticks: list[float]) -> None:
+        self._ticks = ticks
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self._ticks[0])
+
+    def monotonic(self) -> float:
+        return self._ticks[0]
+
+
 Serve = Callable[..., Any]
 
 
@@ -145,7 +159,11 @@ def serve() -> Serve:
             yield done
 
         consumers = Consumers(
-            {"payments": ("group", ["stripe.payments"])}, open_log, reader if database else None, lambda: ticks[0]
+            {"payments": ("group", ["stripe.payments"])},
+            open_log,
+            reader if database else None,
+            Ticking(ticks),
+            {"quarantine": QUARANTINE, "dead-letter": "stripe.not-made-yet"},
         )
         parking = Parking(PageMetrics(its))
         page = Page(
@@ -293,7 +311,7 @@ async def test_only_our_own_page_can_post(serve: Serve, headers: Mapping[str, st
     "query",
     [
         {"limit": 0}, {"limit": 201}, {"limit": "x"}, {"limit": -1}, {"limit": "1e3"}, {"before": 0}, {"before": 10**18},
-        {"before": "٣"}, {"q": "a" * 256}, {"q": 'pi_"'}, {"q": "<b>"}, {"q": "pi\x00"}, {"q": "p\u00e9"},
+        {"before": "٣"}, {"q": "a" * 501}, {"q": "pi\x00"}, {"q": "a\nb"}, {"q": "a\u202eb"},
     ],
 )  # fmt: skip
 async def test_what_is_out_of_bounds_is_refused(serve: Serve, query: Mapping[str, object]) -> None:
@@ -312,6 +330,12 @@ async def test_arrivals_come_in_pages(serve: Serve) -> None:
         assert first["arrivals"][0].keys() == {"arrival_id", *Arrival._fields}
         assert first["arrivals"][0]["received_at"] == "2026-11-20T12:00:00Z"
         assert (await world.browser.get("/api/events"))["next"] is None
+        # Ids that people choose: what is taken in can be looked for.
+        for chosen in ('gold "plan"', "größe <b>", "a%2Fb", "x" * 500):
+            await world.browser.get("/api/events", q=chosen)
+            assert world.reader.asked[-1][0] == chosen
+            way = await world.browser.ask("GET", f"/api/objects/{quote(chosen, safe='')}")
+            assert (way.error, world.reader.asked[-1]) == ("not_found", (chosen,))
 
 
 async def test_an_events_way_says_what_each_repetition_repeats(serve: Serve) -> None:
@@ -393,12 +417,15 @@ async def test_consumers_are_asked_for_once_in_two_seconds(serve: Serve) -> None
         assert told == same == {
             "problem": None,
             "groups": [{
-                "projection": "payments", "group": "group", "lag": 2, "updated_at": NOON.timestamp(),
+                "projection": "payments", "group": "group", "lag": 2, "overdue": 0, "updated_at": NOON.timestamp(),
                 "partitions": [
-                    {"topic": "stripe.payments", "partition": 0, "next_offset": 3, "end_offset": 5, "lag": 2},
-                    {"topic": "stripe.payments", "partition": 1, "next_offset": None, "end_offset": 0, "lag": 0},
+                    {"topic": "stripe.payments", "partition": 0, "next_offset": 3, "end_offset": 5, "lag": 2,
+                     "overdue": 0, "updated_at": NOON.timestamp(), "problem": None},
+                    {"topic": "stripe.payments", "partition": 1, "next_offset": None, "end_offset": 0, "lag": 0,
+                     "overdue": 0, "updated_at": None, "problem": None},
                 ],
             }],
+            "parked": {"quarantine": 0, "dead-letter": 0},
         }  # fmt: skip
         assert world.reader.asked == [("group",)]
         world.ticks[0] += CACHED_SECONDS
@@ -415,6 +442,56 @@ async def test_consumers_are_asked_for_once_in_two_seconds(serve: Serve) -> None
         world.reader.failure, world.kafka.available = None, False
         world.ticks[0] += CACHED_SECONDS
         assert (await world.browser.get("/api/consumers"))["problem"] == "broker_unavailable"
+
+
+async def test_each_partition_tells_what_has_waited_too_long_and_what_it_cannot_read(serve: Serve) -> None:
+    async with serve() as world:
+        moving, still = Partition("stripe.payments", 0), Partition("stripe.payments", 1)
+        for partition in (moving, still):
+            for _ in range(4):
+                world.kafka.append_to(partition, Record(partition.topic, b"", b"{}", ()))
+        park(world.kafka, 3)
+        later = NOON + timedelta(hours=1)
+        world.reader.stored = {("group", moving): StoredOffset(4, later), ("group", still): StoredOffset(1, NOON)}
+
+        async def told() -> tuple[Any, list[tuple[Any, ...]]]:
+            world.ticks[0] += OVERDUE_SECONDS + 1
+            answer = await world.browser.get("/api/consumers")
+            (group,) = answer["groups"]
+            names = ("lag", "overdue", "updated_at", "problem")
+            return answer, [tuple(each.get(name) for name in names) for each in (group, *group["partitions"])]
+
+        answer, rows = await told()
+        assert rows == [
+            (3, 3, later.timestamp(), None),
+            (0, 0, later.timestamp(), None),
+            (3, 3, NOON.timestamp(), None),
+        ]
+        assert answer["parked"] == {"quarantine": 3, "dead-letter": 0}
+
+        # What was deleted before it was read, or was never there, is not caught up.
+        world.kafka.delete_records(still, before=2)
+        world.reader.stored[("group", moving)] = StoredOffset(9, later)
+        _, rows = await told()
+        assert [row[3] for row in rows] == [None, "offset_out_of_range", "offset_out_of_range"]
+        world.ticks[0] += PARKED_HOURS * 3600
+        answer, _ = await told()
+        assert answer["parked"]["quarantine"] == 0
+
+
+async def test_a_failure_is_not_asked_for_again_by_each_who_waited_for_it(serve: Serve) -> None:
+    async with serve() as world:
+        asked = world.reader.offsets
+
+        async def slow(groups: Collection[str]) -> Mapping[tuple[str, Partition], StoredOffset]:
+            world.ticks[0] += 5
+            found: Mapping[tuple[str, Partition], StoredOffset] = await asked(groups)
+            return found
+
+        world.reader.failure = StoreUnavailable("away")
+        world.reader.offsets = slow
+        await asyncio.gather(*(world.browser.get("/api/consumers") for _ in range(5)))
+        assert len(world.reader.asked) == 1
 
 
 def park(kafka: MemoryKafka, count: int, *, partition: int = 0, size: int = 10) -> None:
@@ -497,3 +574,50 @@ def test_a_record_without_headers_can_be_told() -> None:
     record = ConsumedRecord(Partition(QUARANTINE, 0), 0, None, None, (), 0)
 
     assert quarantined(record).place == f"{QUARANTINE}/0/0"
+
+
+async def test_who_opens_connections_without_end_displaces_only_the_oldest(caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port()
+    runner = await serve_admin(build_admin(CollectorRegistry(), lambda: ()), "127.0.0.1", port)
+    writers: list[asyncio.StreamWriter] = []
+    try:
+        readers: list[asyncio.StreamReader] = []
+        for _ in range(2 * CONNECTIONS_MAX):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /livez HT")
+            readers.append(reader)
+            writers.append(writer)
+        async with browsing(f"http://127.0.0.1:{port}") as prober:
+            assert (await prober.ask("GET", "/livez")).status == 200
+
+            async def are_gone() -> bool:
+                return sum(1 for reader in readers if reader.at_eof() or reader.exception()) >= CONNECTIONS_MAX
+
+            await eventually(are_gone, what="the oldest connections are gone")
+            assert not readers[-1].at_eof()
+        assert runner.server is not None
+        assert len(runner.server.connections) <= CONNECTIONS_MAX
+
+        # What a stranger sends that is no request is not for the log.
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writers.append(writer)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nAuth orization: planted\r\n\r\n")
+        assert (await reader.readline()).split()[1] == b"400"
+        assert "planted" not in caplog.text
+    finally:
+        for writer in writers:
+            writer.close()
+        await runner.cleanup()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_what_http_1_0_asks_is_not_asked_from_this_machine(serve: Serve) -> None:
+    """A reverse proxy on this machine, as nginx is by default: our own name as Host, and no header that tells."""
+    async with serve() as world:
+        host, port = world.browser.url.removeprefix("http://").split(":")
+        for path, status in (("/api/live", b"200"), ("/api/events", b"401")):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\n\r\n".encode())
+            assert (await reader.readline()).split()[1] == status, path
+            writer.close()

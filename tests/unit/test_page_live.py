@@ -33,7 +33,7 @@ from service.page.live import (
     read,
 )
 from service.signature import fingerprint
-from service.telemetry.metrics import EndpointMetrics, ReceiverMetrics, registry
+from service.telemetry.metrics import EndpointMetrics, EventLogMetrics, ReceiverMetrics, registry
 
 SHOP = Endpoint("shop", "/webhooks/shop", (Secret("whsec_0123456789"),), mode="live", account="acct_1")
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -201,8 +201,36 @@ def test_the_last_ten_minutes_are_kept() -> None:
         "accepted": 4, "duplicate": 0, "quarantined": 0, "refused": 2, "unavailable": 0, "bypassed": 3,
     }  # fmt: skip
     assert (told["ready"], told["problems"]) == (True, [])
+    assert told["recent"] == {"bypassed": 3, "unlogged": 0}
+    log = EventLogMetrics(world.registry)
+    log.arrivals.labels("written").inc(9)
+    log.arrivals.labels("dropped").inc(2)
+    world.tick()
+    assert world.live.document()["recent"] == {"bypassed": 3, "unlogged": 2}
+    world.tick(POINTS_MAX)
+    assert world.live.document()["recent"] == {"bypassed": 0, "unlogged": 0}
     world.problems.append("kafka is away")
     assert world.live.document()["ready"] is False
+
+
+def test_a_sample_is_worked_out_once_for_all_who_look() -> None:
+    world, looks = World(), 0
+
+    def endpoints() -> Sequence[Endpoint]:
+        nonlocal looks
+        looks += 1
+        return (SHOP,)
+
+    live = Live(world.registry, world.clock, endpoints=endpoints, problems=lambda: world.problems)
+    live.sample()
+    looks = 0
+    for _ in range(5):
+        live.document()
+    assert looks == 1
+    live.sample()
+    looks = 0
+    live.document()
+    assert looks == 1
 
 
 def test_every_outcome_is_safe_refused_or_unavailable() -> None:

@@ -1,5 +1,6 @@
 """What a receiver counts and times of its deliveries, and what it shows of its endpoints before there are any."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from service.events import Endpoint, Secret
 from service.receiver.http import Receiver
 from service.signature import sign
 from tests.support.receiving import LIMITS, ScriptedPublisher, post, receiver, serving
+from tests.support.waiting import eventually
 
 SHOP = Endpoint(name="shop", path="/webhooks/shop", secrets=(Secret("whsec_0123456789abcdef"),), mode="any")
 OTHER = Endpoint(name="other", path="/webhooks/other", secrets=(Secret("whsec_fedcba9876543210"),), mode="any")
@@ -95,6 +97,19 @@ async def test_an_endpoint_that_is_served_no_more_does_not_go_on_as_a_quiet_one(
     assert world.value("last_event_timestamp_seconds", endpoint="shop") is None
     assert world.value("clock_skew_seconds", endpoint="shop") is None
     assert world.value("deliveries_total", endpoint="shop", outcome="accepted") == 1
+
+
+async def test_a_delivery_that_ends_after_its_endpoint_is_gone_does_not_bring_it_back(world: World) -> None:
+    world.publisher.gate = asyncio.Event()
+    delivery = asyncio.create_task(world.deliver(created=int(time.time())))
+    await eventually(world.publisher.started.is_set, what="the delivery is under way")
+
+    world.receiver.serve([OTHER])
+    world.publisher.gate.set()
+
+    assert await delivery == 200
+    assert world.value("last_event_timestamp_seconds", endpoint="shop") is None
+    assert world.value("clock_skew_seconds", endpoint="shop") is None
 
 
 async def test_every_outcome_is_there_before_the_first_delivery(world: World) -> None:

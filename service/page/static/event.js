@@ -29,7 +29,8 @@ export async function show({ main, id, signal, session, again }) {
     below(head, unknown(id));
     return;
   }
-  const told = arrivals.find((arrival) => arrival.outcome === "accepted") ?? arrivals[0] ?? null;
+  // Without the one that was accepted (the log is best effort) the last one says how it stands: an earlier 503 is over.
+  const told = arrivals.find((arrival) => arrival.outcome === "accepted") ?? arrivals.at(-1) ?? null;
   below(head,
     summary(told, effects),
     h("section", { "aria-labelledby": "way" }, h("h2", { id: "way" }, "Its way"), h("ol", { class: "way" }, [...steps(told, effects)])),
@@ -43,7 +44,7 @@ export async function show({ main, id, signal, session, again }) {
 
 function unknown(id) {
   return h("div", null,
-    empty("No such event here", "It may have come before what event_log.retention_days keeps, or never. Stripe's dashboard says whether Stripe has sent it."),
+    empty("No such event here", "It may have come before what event_log.retention_days keeps, or never. Stripe's dashboard says whether Stripe has sent it.", "The log is best effort: what the database could not take in time is counted in stripe_ingest_event_log_arrivals_total{result=\"dropped\"}, and is not here until a consumer has applied it."),
     h("p", null, "What Stripe has and we do not, ", h("code", null, "stripe-ingest reconcile --since 24h"), " finds. ", to(["events"], { q: id }, null, "Look for it as another kind of id")),
   );
 }
@@ -117,7 +118,7 @@ function* applied(arrival, effects) {
         : h("p", { class: "dim" }, "No row shows it."),
     ]);
   }
-  if (!effects.length && arrival?.outcome === "accepted") {
+  if (!effects.length && ["accepted", "duplicate"].includes(arrival?.outcome)) {
     yield h("li", { class: "pending" }, h("h3", null, "Not applied"), h("p", null, "No projection has it in its ledger: its consumer has not come so far yet (see Live), parked it (see ", to(["dead-letters"], { id: arrival.event_id }, null, "Dead letters"), "), or none reads its topic."));
   }
 }

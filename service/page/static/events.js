@@ -82,6 +82,7 @@ function nothing(q) {
         "Nothing came with this id",
         "The id must be whole: an event's (evt_…), an object's or a customer's.",
         "Arrivals are kept for event_log.retention_days (7 by default), and only those whose signature was right.",
+        "The log is best effort: what the database could not take in time is not here.",
       )
     : empty("No event has come yet", "Send one: stripe-ingest send payment_intent.succeeded", "The log is off where event_log.retention_days is 0.");
 }

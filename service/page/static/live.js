@@ -16,7 +16,10 @@ const LAGS_MAX = 300;
 /** What the consumers said while this page was open: the server keeps no history of it. It outlives the view. */
 const lags = { at: [], by: new Map() };
 
-/** What was shown last: there at once when somebody comes back. */
+/** For so long the first picture waits for the consumers: longer, and the rest is worth showing without them. */
+const FIRST_SECONDS_MAX = 1;
+
+/** What was shown last: there at once when somebody comes back. `groups` is null until the consumers have answered. */
 let last = null;
 
 export function show({ main, signal, session, away }) {
@@ -35,7 +38,7 @@ export function show({ main, signal, session, away }) {
     "div",
     { hidden: true },
     line,
-    h("section", { "aria-label": "Totals of this process since it started" }, tiles),
+    h("section", { "aria-label": "Totals of this process since it started" }, tiles, h("p", { class: "dim" }, "Deliveries are those of this process alone, since it started.")),
     h("section", { class: "charts", "aria-label": "The last ten minutes" }, Object.values(plots).map((plot) => plot.element)),
     h("section", { "aria-labelledby": "endpoints" }, h("h2", { id: "endpoints" }, "Endpoints"), endpoints),
     h("section", { "aria-labelledby": "consumers" }, h("h2", { id: "consumers" }, "Consumers"), consumers),
@@ -61,17 +64,37 @@ export function show({ main, signal, session, away }) {
     morph(consumers, h("div", null, consumerTable(groups, live.now)));
   }
 
-  if (last !== null) paint(last.live, last.groups);
+  let groups = last?.groups ?? null;
+  if (last !== null) paint(last.live, groups);
+
+  // Asked apart: with Kafka or the database away this takes long, which is when the rest must be fresh. What it says is
+  // shown with the next figures.
+  let heard;
+  const first = new Promise((done) => {
+    heard = done;
+  });
+  const asking = poll(
+    async (stopped) => {
+      const answer = await api.consumers(stopped);
+      if (stopped.aborted) return;
+      if (last !== null) remember(answer, last.live.now);
+      groups = answer;
+    },
+    {
+      seconds: SECONDS,
+      signal,
+      settled(error) {
+        if (error !== null) groups = { groups: groups?.groups ?? [], problem: error.message };
+        heard();
+      },
+    },
+  );
 
   const polling = poll(
     async (stopped) => {
-      // The consumers' answer needs Kafka and the database: without it the rest is still worth showing.
-      const [live, groups] = await Promise.all([
-        api.live(stopped),
-        api.consumers(stopped).catch((error) => ({ groups: last?.groups?.groups ?? [], problem: error.message, failed: true })),
-      ]);
+      const live = await api.live(stopped);
+      if (groups === null) await Promise.race([first, new Promise((done) => setTimeout(done, FIRST_SECONDS_MAX * 1000))]);
       if (stopped.aborted) return;
-      if (!groups.failed) remember(groups, live.now);
       last = { live, groups };
       paint(live, groups);
     },
@@ -82,14 +105,19 @@ export function show({ main, signal, session, away }) {
         if (error === null) {
           away.back();
         } else if (error.needsSession && last === null) {
-          main.replaceChildren(head, failed(error, { session, again: polling.now }));
+          main.replaceChildren(head, failed(error, { session, again: now }));
         } else {
           waiting.remove();
-          away.gone(error, pause, polling.now, last === null ? null : last.live.now);
+          away.gone(error, pause, now, last === null ? null : last.live.now);
         }
       },
     },
   );
+
+  function now() {
+    polling.now();
+    asking.now();
+  }
 }
 
 function remember({ groups }, now) {
@@ -186,7 +214,7 @@ function endpointTable({ endpoints, now }) {
 
 function lastEvent({ last_event_at: at, clock_skew_seconds: skew }, now) {
   const clocks = skew !== null && Math.abs(skew) >= 5 ? h("span", { class: "dim" }, ` clocks differ by ${duration(skew)}`) : null;
-  if (at === null) return [h("span", { class: "dim" }, "none yet"), clocks];
+  if (at === null) return [h("span", { class: "dim" }, "none since this process started"), clocks];
   return [time(at, () => ago(now - at)), " ", h("span", { class: "dim" }, time(at, shortTime)), clocks];
 }
 
@@ -202,9 +230,12 @@ function problems({ problems: found, undelivered }) {
   return h("ul", { class: "bare" }, told.map((text) => h("li", null, state("bad", text))));
 }
 
-function consumerTable({ groups, problem }, now) {
+function consumerTable(answer, now) {
+  if (answer === null) return h("p", { class: "dim" }, "Kafka and the database are being asked …");
+  const { groups, problem } = answer;
   if (!groups.length) return h("p", { class: "dim" }, problem ? `Not known: ${CONSUMER_PROBLEMS[problem] ?? words(problem)}.` : "No consumer group is known.");
-  return table(
+  const old = problem ? h("p", { class: "note" }, `Not known now: ${CONSUMER_PROBLEMS[problem] ?? words(problem)}. This is what was known before.`) : null;
+  return [old, table(
     "Consumers",
     [
       { label: "Projection" },
@@ -216,12 +247,12 @@ function consumerTable({ groups, problem }, now) {
       key: group.projection,
       cells: [
         [h("strong", null, data(group.projection)), " ", h("span", { class: "dim" }, data(group.group))],
-        group.lag ? h("strong", null, count(group.lag)) : "0",
+        [group.lag ? h("strong", null, count(group.lag)) : "0", group.overdue ? h("span", { class: "dim" }, ` ${count(group.overdue)} for more than a minute`) : null],
         group.updated_at === null ? h("span", { class: "dim" }, "never") : [time(group.updated_at, () => ago(now - group.updated_at)), " ", h("span", { class: "dim" }, time(group.updated_at, shortTime))],
         partitions(group.partitions),
       ],
     })),
-  );
+  )];
 }
 
 function partitions(all) {
@@ -230,8 +261,8 @@ function partitions(all) {
     "details",
     null,
     h("summary", null, `${several(all.length, "partition")}${behind ? `, ${behind} behind` : ""}`),
-    h("ul", { class: "bare" }, all.map(({ topic, partition, next_offset: next, end_offset: end, lag }) =>
-      h("li", null, h("code", null, data(`${topic}/${partition}`)), ` at ${next === null ? "the start" : count(next)} of ${count(end)}`, lag ? h("strong", null, `, ${count(lag)} waiting`) : null),
+    h("ul", { class: "bare" }, all.map(({ topic, partition, next_offset: next, end_offset: end, lag, problem }) =>
+      h("li", null, h("code", null, data(`${topic}/${partition}`)), ` at ${next === null ? "the start" : count(next)} of ${count(end)}`, lag ? h("strong", null, `, ${count(lag)} waiting`) : null, problem ? h("strong", null, `, ${words(problem)}`) : null),
     )),
   );
 }

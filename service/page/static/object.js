@@ -13,8 +13,8 @@ import { state, words } from "./words.js";
 const CHANGES_SHOWN = 8;
 /** Columns that stand in the heading already. */
 const IN_HEADING = new Set(["account", "livemode"]);
-/** In the currency of the account's balance, which nothing here says. */
-const IN_BALANCE_CURRENCY = new Set(["fee_minor"]);
+/** In the currency of the account's balance, which is not the object's own. */
+const IN_BALANCE_CURRENCY = new Set(["fee_minor", "balance_change_minor", "balance_fee_minor"]);
 const MOMENT = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d/;
 const ID = /^[a-z]{2,8}(_[a-z]+)?_[A-Za-z0-9]{8,}$/;
 
@@ -42,8 +42,8 @@ export async function show({ main, id, query, signal, session, again }) {
     related(rows, row === null ? null : id, of),
     entries.length || row !== null ? h("section", { "aria-labelledby": "timeline" },
       h("h2", { id: "timeline" }, `Timeline (${several(entries.length, "entry", "entries")})`),
-      truncated ? h("p", { class: "note" }, "There are more entries than are shown here; the ledger has all of them.") : null,
-      entries.length ? h("ol", { class: "timeline" }, [...timeline(entries, id, row?.currency, of)]) : h("p", { class: "dim" }, "No event has said anything about it."),
+      truncated ? h("p", { class: "note" }, "There is more than is shown here, the newest; the tables have all of it.") : null,
+      entries.length ? h("ol", { class: "timeline" }, [...timeline(entries, id, row?.currency, of, truncated)]) : h("p", { class: "dim" }, "No event has said anything about it."),
     ) : null,
     arrivals.length && !entries.length ? h("section", { "aria-labelledby": "arrivals" }, h("h2", { id: "arrivals" }, "Newest arrivals"), arrivalTable(arrivals)) : null,
   );
@@ -120,25 +120,29 @@ function related(rows, own, of) {
   );
 }
 
-function* timeline(entries, id, rowCurrency, of) {
+function* timeline(entries, id, rowCurrency, of, truncated) {
+  const begun = new Set();
   // An entry that sets an object's currency tells it for those that follow; all objects of a row share its currency.
   const currencies = new Map();
   for (const entry of entries) {
     const told = entry.changes.find((change) => change.field === "currency")?.to;
     if (told) currencies.set(entry.object_id, told);
+    // What stood before the first that is shown is not known where older ones are left out.
+    const unknown = truncated && !begun.has(entry.object_id);
+    begun.add(entry.object_id);
     const currency = currencies.get(entry.object_id) ?? rowCurrency;
     yield h("li", { class: entry.no_op ? "no-op" : null },
       h("h3", null, parts(entry.event_type), h("span", { class: "when" }, time(entry.created_at))),
       h("p", { class: "dim" },
         entry.object_id === id ? null : [`${words(entry.object_type)} `, objectLink(entry.object_id, of), " · "],
         to(["event", entry.event_id], null, { class: "id" }, data(entry.event_id)), " · applied ", time(entry.applied_at)),
-      entry.no_op ? h("p", null, state("none", "changed nothing"), " Another event of the same second says the same.") : changes(entry.changes, currency),
+      entry.no_op ? h("p", null, state("none", "changed nothing"), " Another event of the same second says the same.") : changes(entry.changes, currency, unknown),
     );
   }
 }
 
-function changes(all, currency) {
-  if (!all.length) return h("p", { class: "dim" }, "It says nothing that was not known.");
+function changes(all, currency, unknown) {
+  if (!all.length) return h("p", { class: "dim" }, unknown ? "What it changed is not known: what came before it is not shown." : "It says nothing that was not known.");
   const list = h("dl", { class: "changes" }, all.map(({ field, from, to: now }) =>
     h("div", null, h("dt", null, parts(field)), h("dd", null,
       from === null || from === undefined ? null : [h("span", { class: "from" }, shownValue(field, from, currency)), h("span", { class: "arrow" }, h("span", { class: "hidden" }, " became "), h("span", { "aria-hidden": "true" }, " → "))],

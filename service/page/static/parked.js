@@ -99,13 +99,19 @@ function showTopic(topic, { main, query, signal, session }) {
   }
 
   function paint(truncated) {
+    if (!records.length && truncated) {
+      // Not everything was looked through: that there is nothing is not known.
+      list.replaceChildren(empty("Nothing was found in what could be looked through", `There is more than this page reads at once. Choose a shorter time, or use stripe-ingest ${topic} list.`));
+      bar.replaceChildren();
+      return;
+    }
     if (!records.length) {
       list.replaceChildren(empty(about.none, about.noneHelp, id ? "Only one id is looked for: it may be parked under another one, or earlier." : "Look further back above."));
       bar.replaceChildren();
       return;
     }
     list.replaceChildren(
-      truncated ? h("p", { class: "note" }, `More than ${LIMIT} are parked: these are some of them. Choose a shorter time or one id, or use stripe-ingest ${topic} list.`) : "",
+      truncated ? h("p", { class: "note" }, `There may be more: ${records.length === LIMIT ? `at most ${LIMIT} are shown` : "not everything could be looked through"}. Choose a shorter time or one id, or use stripe-ingest ${topic} list.`) : "",
       recordTable(),
     );
     paintBar();
@@ -218,8 +224,8 @@ function showTopic(topic, { main, query, signal, session }) {
       if (error.needsSession) await session.look();
       results.replaceChildren(
         h("p", { class: "note failed" }, `That did not work: ${error.message}`,
-          dryRun || error.status ? "" : " Some of them may have been replayed: doing it again does no harm."));
-      if (error.needsSession) paintBar();
+          // Refused before it began, or begun: it goes on where nobody waits for it any more.
+          dryRun || (error.status >= 400 && error.status < 500) ? "" : " Some of them may have been replayed: doing it again does no harm."));
     }
     paintBar();
   }

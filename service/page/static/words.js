@@ -111,6 +111,7 @@ export const ENDPOINT_PROBLEMS = {
   foreign_answer: "something else answers at its URL",
   not_served: "its URL is not served",
   undelivered: "Stripe has events that it could not deliver",
+  signatures_refused: "every signed delivery of the last ten minutes was refused: a wrong secret, or a wrong clock",
 };
 
 const OBJECT_PREFIXES =
@@ -122,6 +123,12 @@ export const CONSUMER_PROBLEMS = {
   broker_unavailable: "Kafka does not answer",
   store_unavailable: "the database does not answer",
   timed_out: "Kafka or the database did not answer in time",
+  configuration: "the database or Kafka is not what the configuration says; has stripe-ingest migrate been run?",
+};
+
+/** What keeps a consumer from a partition. */
+export const PARTITION_PROBLEMS = {
+  offset_out_of_range: "its stored offset is outside the log; records were deleted before they were read, or the topic was made anew",
 };
 
 /** Whether an id is an object's that has a timeline, or may have one. */
