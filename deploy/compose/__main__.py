@@ -1,6 +1,6 @@
 """`python -m deploy.compose`: write the secrets of the compose stack, once.
 
-With STRIPE_WEBHOOK_SECRET in the environment that is the endpoint's; without it, one is made up that only
+With STRIPE_WEBHOOK_SECRET in the environment that is the endpoint's, also later; without it, one is made up that only
 `stripe-ingest send` knows to sign with.
 """
 

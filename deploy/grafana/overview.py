@@ -208,7 +208,9 @@ def _flow() -> Row:
                     ("StripeIngestConsumerStuck",),
                 ),
                 "recps",
-                Query(rate(_JOB.of("records_total"), "projection"), "{{projection}}"),
+                Query(
+                    rate(_JOB.of("records_total", 'outcome=~"applied|already_applied"'), "projection"), "{{projection}}"
+                ),
             ),
             lines(
                 "Behind, by projection",

@@ -99,8 +99,11 @@ def lines(
 
 
 def counts(title: str, about: About, *queries: Query, width: int = 8, levels: Levels | None = None) -> timeseries.Panel:
-    """How often something seldom happened, and when: bars that a rate would flatten to nothing."""
-    panel = lines(title, about, "short", *queries, width=width, levels=levels)
+    """How often something seldom happened, and when: bars that a rate would flatten to nothing.
+
+    A minute apart at least: with a point at each scrape, four of them would count the same.
+    """
+    panel = lines(title, about, "short", *queries, width=width, levels=levels).interval("1m")
     return panel.draw_style(common.GraphDrawStyle.BARS).fill_opacity(60)
 
 

@@ -45,7 +45,7 @@ def _quantiles(buckets: str, *, exemplars: bool = False) -> list[Query]:
 
 
 def _deliveries() -> Row:
-    finished = _ENDPOINT.of("delivery_duration_seconds_count")
+    ours = _ENDPOINT.of("delivery_duration_seconds_count", 'result=~"safe|unavailable"')
     unavailable = _ENDPOINT.of("delivery_duration_seconds_count", 'result="unavailable"')
     safe = _ENDPOINT.of("delivery_duration_seconds_bucket", 'result="safe"')
     return Row(
@@ -64,14 +64,14 @@ def _deliveries() -> Row:
                 stacked=True,
             ),
             lines(
-                "Not taken, of all",
+                "Not taken, of all that are ours to answer",
                 About(
-                    "Share of deliveries answered 503: nothing durable could take them. 0 is normal; the promise is"
-                    " below 0.05 % over 30 days.",
+                    "Share answered 503, since nothing durable could take them; what is refused (4xx) is not among all."
+                    " 0 is normal; the promise is below 0.05 % over 30 days.",
                     _ERRORS,
                 ),
                 "percentunit",
-                Query(ratio(rate(unavailable), rate(finished)), "unavailable"),
+                Query(ratio(rate(unavailable), rate(ours)), "unavailable"),
                 levels=Levels(orange=0.0005, red=0.01),
             ),
             lines(
@@ -146,7 +146,9 @@ def _signatures() -> Row:
                     ("StripeIngestClockSkew",),
                 ),
                 "s",
-                Query(f"min by (endpoint) ({_ENDPOINT.of('clock_skew_seconds')})", "{{endpoint}}"),
+                # Both ends: of two receivers one may be ahead and the other behind.
+                Query(f"min by (instance) ({_ENDPOINT.of('clock_skew_seconds')})", "{{instance}} lowest"),
+                Query(highest(_ENDPOINT.of("clock_skew_seconds"), "instance"), "{{instance}} highest"),
                 signed=True,
                 levels=Levels(orange=30, red=120),
             ),

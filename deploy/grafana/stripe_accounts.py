@@ -105,14 +105,14 @@ def _endpoints() -> Row:
             lines(
                 "Since every endpoint was looked at",
                 About(
-                    "Below stripe.watch_interval_seconds (900) and a little.",
+                    "By receiver: each looks for itself. Below stripe.watch_interval_seconds (900) and a little.",
                     ("StripeIngestEndpointWatchStale",),
                 ),
                 "s",
                 Query(
                     # 0 is the gauge of a process that never looked (it has no key, or has only just begun).
-                    f"time() - (max({_RECEIVER.of('endpoint_watched_timestamp_seconds')}) > 0)",
-                    "since the last look",
+                    f"time() - ({highest(_RECEIVER.of('endpoint_watched_timestamp_seconds'), 'instance')} > 0)",
+                    "{{instance}}",
                 ),
             ),
         ],

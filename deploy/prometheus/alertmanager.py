@@ -3,6 +3,9 @@
 Which alert comes of which, the runbooks say (`consequences`). Two that come of each other would silence each other, and
 nobody be called; so of every two only the one that comes first in one order of all alerts may silence the other: the
 more severe one, then the one that more comes of.
+
+What is about one endpoint, projection or process silences only what is about the same one: it may fire for long, and
+would hide what comes of the others.
 """
 
 import re
@@ -18,8 +21,8 @@ RUNBOOKS: Final = PROMETHEUS.parent / "runbooks"
 FILE: Final = PROMETHEUS / "alertmanager.example.yml"
 
 SEVERITIES: Final = ("critical", "warning", "info")
-SUBJECTS: Final = ("account", "endpoint", "instance", "mode", "projection")
-"""Labels that say what an alert is about: where both have one, only the same subject is silenced."""
+SUBJECTS: Final = ("account", "certificate", "endpoint", "instance", "mode", "projection")
+"""Labels that say what an alert is about."""
 
 HEAD: Final = """\
 # An example for Alertmanager. Put your own receivers in; the rest can stay as it is.
@@ -33,7 +36,11 @@ route:
   repeat_interval: 12h
   routes:
     # To something outside of all this that calls somebody when it hears nothing for some minutes.
-    - {receiver: dead-man, matchers: ['alertname="StripeIngestWatchdog"'], group_wait: 0s, repeat_interval: 1m}
+    - receiver: dead-man
+      matchers: ['alertname="StripeIngestWatchdog"']
+      group_wait: 0s
+      group_interval: 1m
+      repeat_interval: 50s # shorter, or it would be every two minutes
     - {receiver: page, matchers: ['severity="critical"'], repeat_interval: 1h}
     - {receiver: none, matchers: ['severity="info"']}
 
@@ -81,14 +88,10 @@ def _alerts() -> Iterator[Alert]:
                 yield Alert(rule["alert"], said["severity"], tuple(said["consequences"]), subjects)
 
 
-def silenced(cause: Alert, known: Mapping[str, Alert]) -> Mapping[tuple[str, ...], Sequence[str]]:
-    """What a cause silences, by the labels that must be the same."""
-    found: dict[tuple[str, ...], list[str]] = {}
-    for name in cause.consequences:
-        other = known[name]
-        if cause.rank < other.rank:
-            found.setdefault(tuple(sorted(cause.subjects & other.subjects)), []).append(name)
-    return {equal: sorted(names) for equal, names in sorted(found.items())}
+def silenced(cause: Alert, known: Mapping[str, Alert]) -> Sequence[str]:
+    """What a cause silences, where it is about the same."""
+    others = (known[name] for name in cause.consequences)
+    return sorted(other.name for other in others if cause.rank < other.rank and cause.subjects <= other.subjects)
 
 
 def configuration() -> str:
@@ -96,12 +99,12 @@ def configuration() -> str:
     known = alerts()
     lines = ["inhibit_rules:"]
     for name in sorted(known):
-        for equal, targets in silenced(known[name], known).items():
+        if targets := silenced(known[name], known):
             lines += [
                 f"  - source_matchers: ['alertname=\"{name}\"']",
                 f"    target_matchers: ['alertname=~\"{'|'.join(targets)}\"']",
             ]
-            if equal:
+            if equal := sorted(known[name].subjects):
                 lines.append(f"    equal: [{', '.join(equal)}]")
     return HEAD + "\n".join(lines) + "\n"
 

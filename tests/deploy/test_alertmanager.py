@@ -15,9 +15,7 @@ def test_the_example_is_what_the_runbooks_say() -> None:
 
 def test_of_two_alerts_one_at_most_silences_the_other_and_never_a_worse_one() -> None:
     known = alerts()
-    silences = {
-        (cause.name, name) for cause in known.values() for names in silenced(cause, known).values() for name in names
-    }
+    silences = {(cause.name, name) for cause in known.values() for name in silenced(cause, known)}
 
     assert known.keys() == rules().keys()
     assert len(silences) > 100
@@ -26,6 +24,23 @@ def test_of_two_alerts_one_at_most_silences_the_other_and_never_a_worse_one() ->
     # In one order of all there is no circle either: of whatever fires, the first is heard.
     assert all(known[cause].rank < known[name].rank for cause, name in silences)
     assert not any(known[cause].severity == "info" and known[name].severity != "info" for cause, name in silences)
+
+
+def test_what_one_endpoint_or_process_causes_silences_nothing_that_is_not_its_own() -> None:
+    """Also what somebody has silenced silences others: a test account that is quiet for good must not hide the shop."""
+    known = alerts()
+    for rule in yaml.safe_load(configuration())["inhibit_rules"]:
+        (cause,) = re.findall(r"\w*StripeIngest\w+", rule["source_matchers"][0])
+        assert known[cause].subjects == set(rule.get("equal", ())), cause
+
+
+def test_the_watchdog_is_told_of_as_often_as_it_says() -> None:
+    """Alertmanager looks whether to repeat once in a group_interval, which is minutes unless a route has its own."""
+    routes = yaml.safe_load(configuration())["route"]["routes"]
+    (watchdog,) = (route for route in routes if route["receiver"] == "dead-man")
+    assert routes.index(watchdog) == 0
+    assert watchdog["group_interval"] == "1m"
+    assert watchdog["repeat_interval"] == "50s"  # below, or every second look would come a moment too early
 
 
 def test_only_alerts_of_the_same_endpoint_or_projection_are_silenced() -> None:

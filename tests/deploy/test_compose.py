@@ -212,6 +212,16 @@ def test_secrets_are_made_up_once_and_kept_from_others(tmp_path: Path) -> None:
     assert {name: (folder / name).read_text() for name in first} == before
 
 
+def test_an_endpoints_secret_that_is_given_later_takes_the_place_of_the_one_made_up(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    written(folder, {})
+    given = {"STRIPE_WEBHOOK_SECRET": "whsec_of_stripe"}
+
+    assert written(folder, given) == ["stripe-webhook-secret"]
+    assert (folder / "stripe-webhook-secret").read_text() == "whsec_of_stripe"
+    assert written(folder, given) == written(folder, {}) == []
+
+
 # Prometheus and Grafana
 
 

@@ -212,6 +212,14 @@ def test_variables_list_labels_that_there_are_and_each_query_uses_only_them(name
     assert used | {"datasource", "runbooks"} == set(variables)
 
 
+def test_a_bar_counts_little_that_the_bar_before_it_has_counted() -> None:
+    """$__rate_interval is four scrapes at least: with a point at each scrape, one dead letter would look like four."""
+    for dashboard in dashboards().values():
+        for panel in panels(dashboard):
+            bars = panel["fieldConfig"]["defaults"].get("custom", {}).get("drawStyle") == "bars"
+            assert panel.get("interval") == ("1m" if bars else None), panel["title"]
+
+
 def test_dashboards_link_to_each_other() -> None:
     for dashboard in dashboards().values():
         assert [(link["type"], link["tags"]) for link in dashboard["links"]] == [("dashboards", dashboard["tags"])]

