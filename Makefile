@@ -7,7 +7,7 @@ DATA   ?= .stripe-ingest
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools run psql test acceptance bench fuzz simulate-faults simulate-outages corpus-report check check-deploy fmt lint types lock lock-check clean
+.PHONY: help setup tools run psql test acceptance bench fuzz simulate-faults simulate-outages corpus-report check check-deploy inject-faults fmt lint types lock lock-check clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,9 +56,10 @@ check: setup lint types lock-check ## Lint, types, lock: everything that needs n
 
 check-deploy: tools ## Image, compose stack, rules and dashboards: everything that needs no engine to be checked
 	$(BIN)/python -m pytest tests/deploy $(PYTEST_ARGS)
-	$(VENV)/tools/promtool check rules deploy/prometheus/recording.yml deploy/prometheus/alerts/*.yml
-	$(VENV)/tools/promtool test rules deploy/prometheus/tests/*.yml
-	$(BIN)/python -m tests.deploy.image
+	@$(BIN)/python -m tests.deploy.image
+
+inject-faults: tools ## Inject a fault for each alert into real processes, in compressed time (an hour; ALERTS="… …")
+	@$(BIN)/python -m tests.alerting $(ALERTS)
 
 fmt: setup ## Format the code
 	$(BIN)/ruff format .

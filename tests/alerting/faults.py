@@ -9,8 +9,6 @@ import aiohttp
 import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from service.adapters.kafka_security import KafkaSecurity
-from service.adapters.kafka_topics import TopicSpec, admin_client, apply
 from service.simulator.objects import Object
 from tests.alerting.traffic import payment
 from tests.alerting.world import World
@@ -85,13 +83,6 @@ async def garbage(world: World, count: int) -> None:
             await producer.send_and_wait(world.topics.of("payment"), b"no event", key=str(number).encode(), partition=0)
     finally:
         await producer.stop()
-
-
-async def limit_topic(world: World, max_message_bytes: int) -> None:
-    """Have the broker refuse records of the payments topic above a size."""
-    async with admin_client(world.servers.kafka.bootstrap_servers, security=KafkaSecurity()) as admin:
-        spec = TopicSpec(world.topics.of("payment"), 2, 1, {"max.message.bytes": str(max_message_bytes)})
-        await apply(admin, [spec])
 
 
 async def post(url: str, headers: Mapping[str, str], body: bytes = b"{}") -> int:

@@ -45,6 +45,19 @@ def dedupe_unforeseen() -> None:
     vars_of.claim = broken
 
 
+def few_confirmations() -> None:
+    """There is room for 20 confirmations that wait for the dedupe store, where there is room for 100,000."""
+    from service.receiver.dedupe import Deduplicator  # noqa: PLC0415
+
+    made = Deduplicator.__init__
+
+    def broken(self: Any, *arguments: Any, **named: Any) -> None:
+        made(self, *arguments, **named | {"confirms_max": 20})
+
+    kind: Any = Deduplicator
+    kind.__init__ = broken
+
+
 def other_version() -> None:
     """A release that is not the others'."""
     version = importlib.metadata.version
@@ -56,7 +69,7 @@ def other_version() -> None:
 
 
 BUGS: Final[Mapping[str, Callable[[], None]]] = {
-    bug.__name__.replace("_", "-"): bug for bug in (internal_error, dedupe_unforeseen, other_version)
+    bug.__name__.replace("_", "-"): bug for bug in (internal_error, dedupe_unforeseen, few_confirmations, other_version)
 }
 
 

@@ -67,7 +67,7 @@ async def play(scenario: Scenario, on: Servers, prefix: str) -> Played:
         try:
             async with world(
                 Path(folder), on, prefix, settings=_settings(scenario, on), prepare=scenario.prepare,
-                receivers=(RECEIVER, SECOND) if scenario.second else (RECEIVER,),
+                receivers=(RECEIVER, SECOND) if scenario.second else (RECEIVER,), stretch=scenario.stretch,
             ) as here:  # fmt: skip
                 return await _observed(scenario, here)
         except AssertionError as failed:
@@ -80,7 +80,7 @@ def _settings(scenario: Scenario, on: Servers) -> Mapping[str, str]:
 
 
 async def _observed(scenario: Scenario, here: World) -> Played:
-    await asyncio.sleep(compressed(seconds_of(scenario.warm_up)))
+    await asyncio.sleep(compressed(seconds_of(scenario.warm_up), scenario.stretch))
     loop = asyncio.get_running_loop()
     began = loop.time()
     fault = asyncio.create_task(_injected(scenario, here))

@@ -26,21 +26,24 @@ def seconds_of(duration: str) -> float:
     return sum(int(count) * UNITS[unit] for count, unit in _PART.findall(duration))
 
 
-def compressed(seconds: float) -> float:
-    """How long a duration is in compressed time: 1 min → 3.1 s, 5 min → 5 s, 1 h → 11 s, 1 d → 27 s, 30 d → 76 s."""
-    return _SECONDS_OF_FIVE_MINUTES * (seconds / _FIVE_MINUTES) ** _EXPONENT if seconds else 0.0
+def compressed(seconds: float, stretch: float = 1.0) -> float:
+    """How long a duration is in compressed time: 1 min → 3.1 s, 5 min → 5 s, 1 h → 11 s, 1 d → 27 s, 30 d → 76 s.
+
+    Stretched, where a fault cannot be brought about so fast, it is so many times as long.
+    """
+    return stretch * _SECONDS_OF_FIVE_MINUTES * (seconds / _FIVE_MINUTES) ** _EXPONENT if seconds else 0.0
 
 
-def compressed_text(text: str) -> str:
+def compressed_text(text: str, stretch: float = 1.0) -> str:
     """An expression or a duration with every duration in it compressed."""
 
     def short(match: re.Match[str]) -> str:
-        return f"{round(compressed(seconds_of(match[1])) * 1000)}ms"
+        return f"{round(compressed(seconds_of(match[1]), stretch) * 1000)}ms"
 
     return _DURATION.sub(short, text)
 
 
-def compressed_rules(files: Sequence[Path], folder: Path) -> Sequence[Path]:
+def compressed_rules(files: Sequence[Path], folder: Path, stretch: float = 1.0) -> Sequence[Path]:
     """The rule files with compressed durations, in `folder`."""
     written = []
     for file in files:
@@ -48,14 +51,14 @@ def compressed_rules(files: Sequence[Path], folder: Path) -> Sequence[Path]:
         for group in tree["groups"]:
             group.pop("interval", None)  # as often as Prometheus is told to by its configuration
             for rule in group["rules"]:
-                _compress(rule)
+                _compress(rule, stretch)
         made = folder / file.name
         made.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
         written.append(made)
     return written
 
 
-def _compress(rule: dict[str, Any]) -> None:
+def _compress(rule: dict[str, Any], stretch: float) -> None:
     for key in ("expr", "for", "keep_firing_for"):
         if key in rule:
-            rule[key] = compressed_text(str(rule[key]))
+            rule[key] = compressed_text(str(rule[key]), stretch)

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 
 import aiohttp
 import orjson
@@ -17,6 +18,7 @@ from tests.support.deployment import TEST_SECRET
 
 IN_FLIGHT_MAX = 200
 ANSWER_SECONDS_MAX = 20.0
+_BLOCKS = count(0, 1_000_000)
 
 
 def payment(number: int) -> Object:
@@ -35,7 +37,8 @@ class Traffic:
     event: Callable[[int], Object] = payment
     answers: Counter[int] = field(default_factory=Counter)
     """By HTTP status; 0 where the connection was lost, or nothing was answered in time."""
-    _sent: int = 0
+    _sent: int = field(default_factory=lambda: next(_BLOCKS))
+    """Each sender has numbers, and so events, of its own."""
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -56,13 +59,6 @@ class Traffic:
                     task = flying.create_task(self._deliver(session, self.event(self._sent)))
                     under_way.add(task)
                     task.add_done_callback(under_way.discard)
-
-    async def burst(self, count: int) -> None:
-        """Send so many more now."""
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(ANSWER_SECONDS_MAX)) as session:
-            for _ in range(count):
-                self._sent += 1
-                await self._deliver(session, self.event(self._sent))
 
     async def _deliver(self, session: aiohttp.ClientSession, event: Object) -> None:
         body = orjson.dumps(event)

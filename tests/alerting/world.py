@@ -306,6 +306,7 @@ async def world(
     settings: Mapping[str, str],
     prepare: Prepare = nothing,
     receivers: Sequence[str] = (RECEIVER,),
+    stretch: float = 1.0,
     until_quiet: bool = True,
 ) -> AsyncIterator[World]:
     """A deployment in which everything is well, under traffic, watched for some time; ended after the block.
@@ -339,7 +340,7 @@ async def world(
                     Job("stripe-ingest-receiver", [f"127.0.0.1:{here.admin[name]}" for name in receivers]),
                     Job("stripe-ingest-consumer", [f"127.0.0.1:{here.admin[name]}" for name in PROJECTIONS]),
                 ],
-                rule_files=compressed_rules(rule_files(), folder),
+                rule_files=compressed_rules(rule_files(), folder, stretch),
                 scrape_interval="500ms",
                 evaluation_interval="500ms",
             )
