@@ -267,7 +267,7 @@ async def kafka_crawls(world: World) -> None:
     await stop_and_go(kafka.pause, kafka.resume, stopped=1.6, going=0.4)
 
 
-@scenario("StripeIngestProducerReplaced", "Kafka stands still for 4 s of each 6 s")
+@scenario("StripeIngestProducerReplaced", "Kafka stands still for 4 s of each 6 s", stretch=4)
 async def kafka_comes_and_goes(world: World) -> None:
     kafka = world.servers.kafka
     await stop_and_go(kafka.pause, kafka.resume, stopped=4.0, going=2.0)

@@ -134,7 +134,8 @@ def install_chromium(made: Path) -> None:
         for name in ("package.json", "package-lock.json"):
             shutil.copy(HERE / "npm" / name, here)
         npm = wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-        _run([node, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], here, {})
+        # Node brings authorities of its own; whom this machine trusts, such as a company's proxy, they do not know.
+        _run([node, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], here, {"NODE_USE_SYSTEM_CA": "1"})
         browser = made / "chromium"
         browser.mkdir()
         packed = here / "node_modules" / "@sparticuz" / "chromium" / "bin"
