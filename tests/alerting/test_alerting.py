@@ -103,6 +103,7 @@ async def test_from_an_alert_to_the_affected_events_and_their_replay_by_the_runb
         assert {letter["reason"] for letter in letters} == {"row_refused"}
         shown = await command.run(*showing.replace("<id>", letters[0]["id"]).split())
         assert letters[0]["id"] in shown.out
+        dry = dry.replace("<reason>", letters[0]["reason"])
         would = await command.run(*dry.split())
         assert would.code == 0
         replayed = await command.run(*dry.removesuffix(" --dry-run").split(), "--yes")
