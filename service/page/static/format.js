@@ -5,6 +5,7 @@ import { h } from "./dom.js";
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric" });
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const tenths = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const fine = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 
 /** A count: `12,345`. */
@@ -12,9 +13,11 @@ export function count(value) {
   return whole.format(value);
 }
 
-/** A measured number: three digits are enough. */
+/** A measured number: three digits are enough, and as many behind the point as make a difference. */
 export function measured(value) {
-  return Math.abs(value) >= 100 ? whole.format(value) : fine.format(value);
+  const size = Math.abs(value);
+  if (size >= 100) return whole.format(value);
+  return size >= 0.1 ? tenths.format(value) : fine.format(value);
 }
 
 /** Milliseconds: `3.2 ms`, `1.4 s`. */
