@@ -91,7 +91,7 @@ async def test_axe_finds_no_barrier_in_any_view(chromium: Browser, fake: FakePag
     # axe is put into the page as a script, which the page's own policy forbids.
     async with page_in(chromium, color_scheme=scheme, bypass_csp=True) as page:
         for size in (DESKTOP, PHONE):
-            await page.set_viewport_size(size)  # type: ignore[arg-type]
+            await page.set_viewport_size(size)
             for name, (address, there) in VIEWS.items():
                 await page.goto("about:blank")
                 await page.goto(f"{url}/{address}")

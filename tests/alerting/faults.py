@@ -37,18 +37,20 @@ def with_object(**values: Any) -> Callable[[int], Object]:
     return made
 
 
+async def stand_still(pause: Callable[[], object], resume: Callable[[], object], *, seconds: float) -> None:
+    """Have a server or a process stand still for so long, and go on whatever happens: the time is the fault."""
+    pause()
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        resume()
+
+
 async def stop_and_go(
     pause: Callable[[], object], resume: Callable[[], object], *, stopped: float, going: float
 ) -> None:
     """Have a server or a process stand still for a while, again and again, until cancelled."""
-    try:
-        while True:
-            pause()
-            await asyncio.sleep(stopped)
-            resume()
-            await asyncio.sleep(going)
-    finally:
-        resume()
+    await again_and_again(lambda: stand_still(pause, resume, seconds=stopped), every_seconds=going)
 
 
 @asynccontextmanager

@@ -1,11 +1,13 @@
 """`python -m tests.alerting.planted BUG ARGUMENTS…`: `stripe-ingest ARGUMENTS…` with a bug in it.
 
-Some alerts tell of our own mistakes. Nobody knows of one that is still there, so one is planted.
+Some alerts tell of our own mistakes. Nobody knows of one that is still there, so one is planted. What it changes is
+imported with the bug: a release's number is read when the modules that show it are.
 """
 
 import importlib.metadata
 import sys
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any, Final
 
 TRIGGER: Final = "planted"
@@ -14,9 +16,8 @@ TRIGGER: Final = "planted"
 
 def internal_error() -> None:
     """Normalizing one event type raises what nobody has foreseen."""
-    from service.receiver import ingest  # noqa: PLC0415
-
-    normalize = vars(ingest)["normalize"]
+    ingest: Any = import_module("service.receiver.ingest")
+    normalize = ingest.normalize
 
     def broken(known: Any, redaction: Any) -> Any:
         event = normalize(known, redaction)
@@ -24,14 +25,13 @@ def internal_error() -> None:
             raise ZeroDivisionError(TRIGGER)
         return event
 
-    vars(ingest)["normalize"] = broken
+    ingest.normalize = broken
 
 
 def dedupe_unforeseen() -> None:
     """The dedupe store's adapter raises what nobody has foreseen, for every tenth claim."""
-    from service.adapters.dedupe_postgres import PostgresDedupeStore  # noqa: PLC0415
-
-    claim = PostgresDedupeStore.claim
+    store: Any = import_module("service.adapters.dedupe_postgres").PostgresDedupeStore
+    claim = store.claim
     calls = 0
 
     async def broken(self: Any, *arguments: Any, **named: Any) -> Any:
@@ -41,21 +41,18 @@ def dedupe_unforeseen() -> None:
             raise ZeroDivisionError(TRIGGER)
         return await claim(self, *arguments, **named)
 
-    vars_of: Any = PostgresDedupeStore
-    vars_of.claim = broken
+    store.claim = broken
 
 
 def few_confirmations() -> None:
     """There is room for 20 confirmations that wait for the dedupe store, where there is room for 100,000."""
-    from service.receiver.dedupe import Deduplicator  # noqa: PLC0415
-
-    made = Deduplicator.__init__
+    deduplicator: Any = import_module("service.receiver.dedupe").Deduplicator
+    made = deduplicator.__init__
 
     def broken(self: Any, *arguments: Any, **named: Any) -> None:
         made(self, *arguments, **named | {"confirms_max": 20})
 
-    kind: Any = Deduplicator
-    kind.__init__ = broken
+    deduplicator.__init__ = broken
 
 
 def other_version() -> None:
@@ -77,10 +74,8 @@ def main() -> None:
     """Plant the bug, then be the command."""
     _, bug, *arguments = sys.argv
     BUGS[bug]()
-    from service.__main__ import main as command  # noqa: PLC0415
-
     sys.argv = ["stripe-ingest", *arguments]
-    command()
+    import_module("service.__main__").main()
 
 
 if __name__ == "__main__":

@@ -277,7 +277,7 @@ async def test_quarantined_bodies_are_listed_and_replayed(
 ) -> None:
     events = [event for event in story() if event["type"] == "payment_intent.succeeded"]
 
-    def cannot_read(known: KnownEvent, redaction: Redaction | None = None) -> Event | Unprocessable:  # noqa: ARG001
+    def cannot_read(known: KnownEvent, redaction: Redaction | None = None) -> Event | Unprocessable:  # noqa: ARG001 -- as `normalize`
         return Unprocessable(
             Reason.OBJECT_MALFORMED, "data.object", str(orjson.loads(known.body)["id"]), known.endpoint, known.body,
             known.received_at, "payment_intent.succeeded",

@@ -176,9 +176,8 @@ function showTopic(topic, { main, query, signal, session }) {
 
   function paintBar() {
     if (!may) {
-      const help = session.known?.signed_in ? h("p", null, "This session may not replay.") : session.signInHelp();
       bar.className = "selection";
-      bar.replaceChildren(h("div", { class: "note" }, h("p", null, "To replay, sign in."), help));
+      bar.replaceChildren(h("div", { class: "note" }, h("p", null, "To replay, sign in."), session.signInHelp()));
       return;
     }
     bar.className = "selection ready";
